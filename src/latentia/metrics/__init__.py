@@ -1,0 +1,5 @@
+"""Numbers about a latent space."""
+
+from latentia.metrics.geometry import scaled_pair_distances
+
+__all__ = ["scaled_pair_distances"]

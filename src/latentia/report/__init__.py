@@ -1,0 +1,10 @@
+"""Reports: pictures and tables of what was measured, as self-contained HTML pages.
+
+`latentia.report.page` builds any such page; each kind of report is a module of its own on top of it.
+"""
+
+from latentia.report.page import Page
+from latentia.report.separation import write_separation_report
+from latentia.report.table import separation_table
+
+__all__ = ["Page", "separation_table", "write_separation_report"]

@@ -1,0 +1,38 @@
+"""Tables for the terminal."""
+
+from typing import Any
+
+from rich.table import Table
+
+__all__ = ["separation_table"]
+
+
+def separation_table(results: dict[str, Any]) -> Table:
+    """What `latentia separate` prints: each quantity in both arms, and the paired difference, with 95% intervals.
+
+    Args:
+        results: what `latentia.separation.comparison.separate` returned.
+    """
+    seeds = len(results["configuration"]["seeds"])
+    table = Table(
+        title=f"{results['data']['name']}: plain against atom modeling, {seeds} paired seeds",
+        caption="mean ± half of the 95% interval over seeds; difference: atoms - plain within each seed",
+    )
+    table.add_column("")
+    for heading in ("plain", "atoms", "difference"):
+        table.add_column(heading, justify="right")
+    for row in results["summary"]:
+        table.add_row(
+            row["label"],
+            _interval(row["plain"]),
+            _interval(row["atoms"]),
+            _interval(row["difference"], sign="+"),
+        )
+    return table
+
+
+def _interval(value: dict[str, float | None], sign: str = "") -> str:
+    mean, low, high = value["mean"], value["low"], value["high"]
+    if low is None or high is None:
+        return f"{mean:{sign}.3f}"
+    return f"{mean:{sign}.3f} ± {(high - low) / 2:.3f}"
