@@ -160,9 +160,7 @@ class TestToTokens:
     @given(sizes=st.lists(st.integers(1, 4), min_size=4, max_size=5), channels_last=st.booleans())
     def test_each_position_is_a_token(self, sizes, channels_last):
         hidden = torch.rand(sizes)
-        tokens, grid = to_tokens(
-            hidden.movedim(1, -1) if channels_last else hidden, channels_last=channels_last
-        )
+        tokens, grid = to_tokens(hidden.movedim(1, -1) if channels_last else hidden, channels_last=channels_last)
         assert grid == tuple(sizes[2:])
         assert tokens.shape == (sizes[0], np.prod(grid), sizes[1])
         for place, position in enumerate(np.ndindex(grid)):
@@ -217,9 +215,7 @@ class TestModels:
         real = torch.arange(6) < torch.tensor([6, 2, 4, 1, 3])[:, None]
         batches = [{"src": x[i : i + 2], "src_key_padding_mask": ~real[i : i + 2]} for i in (0, 2, 4)]
         for name in ("layers.0", "layers.1.linear2", "layers.1.norm2", ""):
-            latents = capture(
-                model, name, batches, mask=lambda batch: ~batch["src_key_padding_mask"], progress=False
-            )
+            latents = capture(model, name, batches, mask=lambda batch: ~batch["src_key_padding_mask"], progress=False)
             torch.backends.mha.set_fastpath_enabled(False)
             expected = by_hand(model, find_layer(model, name), x, src_key_padding_mask=~real)
             torch.backends.mha.set_fastpath_enabled(True)
@@ -335,9 +331,7 @@ class TestJoining:
     def test_a_spilled_result_is_mapped_from_a_file_without_a_name(self, tmp_path):
         x = torch.randn(9, 4, 5)
         with counting_files(tmp_path):
-            latents = capture(
-                nn.Identity(), "", x.split(2), max_bytes=100, spill_dir=tmp_path, progress=False
-            )
+            latents = capture(nn.Identity(), "", x.split(2), max_bytes=100, spill_dir=tmp_path, progress=False)
         assert is_mapped(tmp_path)
         assert torch.equal(latents.values, x)
         # It is as good as any other tensor: it may be written to, and parts of it outlive it.

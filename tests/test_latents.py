@@ -267,9 +267,7 @@ class TestSelection:
             assert made.mask is None or torch.equal(picked.mask[new], made.mask[old])
             assert made.labels is None or picked.labels[new] == made.labels[old]
             assert made.ids is None or picked.ids[new] == made.ids[old]
-            assert all(
-                picked.attributes[name][new] == column[old] for name, column in made.attributes.items()
-            )
+            assert all(picked.attributes[name][new] == column[old] for name, column in made.attributes.items())
 
     def test_slices_share_memory(self, latents):
         assert latents[1::2].values.data_ptr() == latents.values[1].data_ptr()
@@ -510,9 +508,7 @@ class TestTables:
             made, mask = made[mask.any(dim=1)], mask[mask.any(dim=1)]
             length = int(mask.any(dim=0).nonzero().max()) + 1
             mask = mask[:, :length]
-            made = dataclasses.replace(
-                made, values=made.values[:, :length], mask=None if mask.all() else mask
-            )
+            made = dataclasses.replace(made, values=made.values[:, :length], mask=None if mask.all() else mask)
             frame = frame.sample(frac=1, random_state=0)
         assert same(Latents.from_pandas(frame, **columns, tokens=tokens), made)
 
@@ -520,9 +516,7 @@ class TestTables:
         assert Latents(torch.ones(1, 1, dtype=torch.bfloat16)).to_pandas()["d0"].dtype == np.float32
 
     def test_prefix_in_the_order_of_numbers(self):
-        frame = pd.DataFrame(
-            {"z10": [10.0], "z2": [2.0], "z02": [0.0], "z": [0.0], "az1": [0.0], "zoo": ["a"]}
-        )
+        frame = pd.DataFrame({"z10": [10.0], "z2": [2.0], "z02": [0.0], "z": [0.0], "az1": [0.0], "zoo": ["a"]})
         assert Latents.from_pandas(frame, values="z").values.tolist() == [[2, 10]]
 
     def test_columns_by_name(self):

@@ -86,14 +86,11 @@ def layer_tensor(output: object) -> Tensor:
         if isinstance(candidate, Tensor) and candidate.is_floating_point():
             return candidate
     raise TypeError(
-        "output of a layer must be a floating tensor, or a tuple, list or mapping that holds one, "
-        f"got {_kind(output)}"
+        f"output of a layer must be a floating tensor, or a tuple, list or mapping that holds one, got {_kind(output)}"
     )
 
 
-def to_tokens(
-    hidden: Tensor, *, channels_last: bool = False
-) -> tuple[Float[Tensor, "b t d"], tuple[int, ...] | None]:
+def to_tokens(hidden: Tensor, *, channels_last: bool = False) -> tuple[Float[Tensor, "b t d"], tuple[int, ...] | None]:
     """Read a hidden state as tokens: each position of a feature map is one.
 
     Args:
@@ -196,59 +193,39 @@ def capture(
         # A copy, because the next layer may work in place.
         outputs.append(layer_tensor(output).detach().to("cpu", torch.float32, copy=True))
 
-    masks: list[Tensor] = []
-    labels: list[Tensor] = []
+    def run(batch: object) -> Latents:
+        inputs, labels = _split(batch)
+        outputs.clear()
+        if isinstance(inputs, Mapping):
+            model(**{name: _moved(value, device) for name, value in inputs.items()})
+        else:
+            model(_moved(inputs, device))
+        if len(outputs) != 1:
+            times = f"{len(outputs)} times" if outputs else "not at all"
+            raise RuntimeError(f"layer {layer!r} must run once in a forward pass, but ran {times}")
+        hidden = outputs.pop()
+        if hidden.ndim != 2:
+            hidden, _ = to_tokens(hidden, channels_last=channels_last)
+        real = _attention_mask(inputs, hidden) if mask is None else mask(batch)
+        # What is wrong with a batch comes to light here, and not at the end, after hours of work.
+        return Latents(hidden, mask=real, labels=labels)
+
     bar = Progress(
         *Progress.get_default_columns(),
         MofNCompleteColumn(),
         console=Console(stderr=True),
         disable=not progress,
     )
-    # Not inference_mode: what a model caches in it, such as positions, could not be trained with later.
-    with (
-        closing(_Spool(max_bytes, spill_dir)) as spool,
-        bar,
-        evaluating(model),
-        _listening(target, keep),
-        torch.no_grad(),
-    ):
-        for number, batch in enumerate(bar.track(batches, description="Capturing latents")):
-            try:
-                inputs, given = _split(batch)
-                outputs.clear()
-                if isinstance(inputs, Mapping):
-                    model(**{name: _moved(value, device) for name, value in inputs.items()})
-                else:
-                    model(_moved(inputs, device))
-                if len(outputs) != 1:
-                    times = f"{len(outputs)} times" if outputs else "not at all"
-                    raise RuntimeError(f"layer {layer!r} must run once in a forward pass, but ran {times}")
-                hidden = outputs[0]
-                if hidden.ndim != 2:
-                    hidden, _ = to_tokens(hidden, channels_last=channels_last)
-                real = _attention_mask(inputs, hidden) if mask is None else mask(batch)
-                # Checked here and not at the end, where hours of work would be lost.
-                part = Latents(hidden, mask=real, labels=given)
-                if number and (part.labels is None) == bool(labels):
-                    raise ValueError("batches: some have labels, and some have none")
-                spool.append(part.values)
-                if hidden.ndim == 3:
-                    masks.append(torch.ones(hidden.shape[:2]).bool() if part.mask is None else part.mask)
-                if part.labels is not None:
-                    labels.append(part.labels)
-            except Exception as error:
-                error.add_note(f"(while capturing layer {layer!r} from batch {number}, counted from 0)")
-                raise
-        if not spool.shapes:
-            raise ValueError("batches yielded nothing; an iterator that was used before is empty")
-        real = (
-            torch.cat([pad(part, (0, spool.shape[1] - part.shape[1])) for part in masks]) if masks else None
-        )
-        return Latents(
-            spool.joined(),
-            mask=None if real is None or real.all() else real,
-            labels=torch.cat(labels) if labels else None,
-        )
+    with closing(_Collection(max_bytes, spill_dir)) as collection:
+        # Not inference_mode: what a model caches in it, such as positions, could not be trained with later.
+        with bar, evaluating(model), _listening(target, keep), torch.no_grad():
+            for number, batch in enumerate(bar.track(batches, description="Capturing latents")):
+                try:
+                    collection.append(run(batch))
+                except Exception as error:
+                    error.add_note(f"(while capturing layer {layer!r} from batch {number}, counted from 0)")
+                    raise
+        return collection.joined()
 
 
 @contextmanager
@@ -293,10 +270,14 @@ def _attention_mask(inputs: object, hidden: Tensor) -> Tensor | None:
     return found.bool()
 
 
-class _Spool:
-    """Collects batches of float32: in memory as long as they are few, then in a file.
+class _Collection:
+    """Collects latents batch by batch: their values in memory as long as they are few, then in a file.
 
     The file has no name, so that nothing is left of it once nobody has it open, or mapped into memory.
+
+    Nothing of a batch stays behind as a tensor of its own. Small tensors that live on between large ones that
+    come and go would keep the allocator from using the same memory again, and it would take more with each
+    batch.
     """
 
     def __init__(self, max_bytes: int, folder: str | PathLike[str] | None) -> None:
@@ -304,23 +285,36 @@ class _Spool:
         self.folder = folder
         self.shapes: list[torch.Size] = []  # of each batch
         self.shape: tuple[int, ...] = ()  # of all of them joined, the shorter ones padded
-        # The numbers of all batches, one after another: in blocks, then in loose pieces; or all in the file.
+        # The values of all batches, one after another: in blocks, then in loose pieces; or all in the file.
         self.blocks: list[Tensor] = []
         self.loose: list[Tensor] = []
         self.loose_bytes = 0
         self.file: IO[bytes] | None = None
+        # In the same order, whether each token is real, and the labels.
+        self.real = bytearray()
+        self.labels: list[float] = []
+        self.label_dtype = torch.bool  # which any other dtype takes precedence over
 
-    def append(self, batch: Tensor) -> None:
-        if self.shape and (batch.ndim != len(self.shape) or batch.shape[-1] != self.shape[-1]):
-            raise ValueError(
-                f"batches: latents {tuple(batch.shape)} do not fit those before, {tuple(self.shapes[0])}"
-            )
-        n, *widths = self.shape or (0, *batch.shape[1:])
-        self.shape = (n + len(batch), *map(max, widths, batch.shape[1:]))
-        self.shapes.append(batch.shape)
-        self.loose.append(batch.flatten())
-        self.loose_bytes += batch.nbytes
-        if self.file is None and prod(self.shape) * batch.element_size() > self.max_bytes:
+    def append(self, batch: Latents) -> None:
+        values, labels = batch.values, batch.labels
+        if self.shapes:
+            if values.ndim != len(self.shape) or values.shape[-1] != self.shape[-1]:
+                before = tuple(self.shapes[0])
+                raise ValueError(f"batches: latents {tuple(values.shape)} do not fit those before, {before}")
+            if (labels is None) == bool(self.labels):
+                raise ValueError("batches: some have labels, and some have none")
+        n, *widths = self.shape or (0, *values.shape[1:])
+        self.shape = (n + len(values), *map(max, widths, values.shape[1:]))
+        self.shapes.append(values.shape)
+        if values.ndim == 3:
+            real = torch.ones(values.shape[:2], dtype=torch.bool) if batch.mask is None else batch.mask
+            self.real += real.numpy().tobytes()
+        if labels is not None:
+            self.labels += labels.tolist()
+            self.label_dtype = torch.promote_types(self.label_dtype, labels.dtype)
+        self.loose.append(values.flatten())
+        self.loose_bytes += values.nbytes
+        if self.file is None and prod(self.shape) * values.element_size() > self.max_bytes:
             self.file = self._opened()
         if self.file is not None:
             for numbers in self.blocks + self.loose:
@@ -329,8 +323,17 @@ class _Spool:
         elif self.loose_bytes >= _BLOCK:
             self._pack()
 
-    def joined(self) -> Tensor:
-        """Join the batches into one tensor; this can be done once."""
+    def joined(self) -> Latents:
+        """Join the batches; this can be done once."""
+        if not self.shapes:
+            raise ValueError("batches yielded nothing; an iterator that was used before is empty")
+        return Latents(
+            self._joined_values(),
+            mask=self._joined_mask(),
+            labels=torch.tensor(self.labels, dtype=self.label_dtype) if self.labels else None,
+        )
+
+    def _joined_values(self) -> Tensor:
         if self.file is None:
             self._pack()
             # What is empty takes memory only when it is written to, by which time a block has been given up.
@@ -347,6 +350,15 @@ class _Spool:
         for batch in self._drain():
             self.file.write(self._padded(batch).numpy().data)
         return self._mapped().view(self.shape)
+
+    def _joined_mask(self) -> Tensor | None:
+        if not self.real:
+            return None
+        tokens = torch.frombuffer(self.real, dtype=torch.bool)
+        parts = tokens.split([prod(shape[:2]) for shape in self.shapes])
+        rows = (part.view(shape[:2]) for part, shape in zip(parts, self.shapes, strict=True))
+        mask = torch.cat([pad(row, (0, self.shape[1] - row.shape[1])) for row in rows])
+        return None if mask.all() else mask
 
     def close(self) -> None:
         if self.file is not None:

@@ -131,9 +131,7 @@ def test_download(small_mnist, server, cache, monkeypatch):
 
 @pytest.mark.parametrize("name", datasets._ADDRESSES)
 def test_every_published_file_has_a_hash(name):
-    files = [
-        f"{part}-{kind}-ubyte.gz" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")
-    ]
+    files = [f"{part}-{kind}-ubyte.gz" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
     assert sorted(datasets._SHA256[name]) == sorted(files)
     assert {len(bytes.fromhex(sha256)) for sha256 in datasets._SHA256[name].values()} == {32}
 
@@ -234,9 +232,7 @@ def test_unknown_name_with_near_matches(name, near):
 def test_unknown_name_without():
     with pytest.raises(ValueError) as caught:
         load("imagenet")
-    assert (
-        str(caught.value) == "name: there is no data set 'imagenet', only 'digits', 'fashion-mnist', 'mnist'"
-    )
+    assert str(caught.value) == "name: there is no data set 'imagenet', only 'digits', 'fashion-mnist', 'mnist'"
 
 
 # Dataset

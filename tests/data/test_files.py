@@ -118,9 +118,7 @@ def test_folder_without_the_file(file, copy, server):
     folder, path = copy
     with pytest.raises(FileNotFoundError) as caught:
         read(file, folder)
-    assert str(caught.value) == (
-        f"expected {path}, or the same decompressed, but data_dir={folder} has no such file"
-    )
+    assert str(caught.value) == (f"expected {path}, or the same decompressed, but data_dir={folder} has no such file")
     assert server.requests == []
 
 

@@ -137,9 +137,7 @@ def test_an_integer_is_a_count_and_a_float_a_fraction():
 
 def test_every_sample_has_the_same_chance():
     labels = labels_of([12, 6])
-    picked = sum(
-        torch.bincount(stratified_split(labels, (6,), seed=seed)[0], minlength=18) for seed in range(900)
-    )
+    picked = sum(torch.bincount(stratified_split(labels, (6,), seed=seed)[0], minlength=18) for seed in range(900))
     # 300 expected, with standard deviation 14.
     assert picked.min() > 300 - 5 * 14 and picked.max() < 300 + 5 * 14
 

@@ -65,6 +65,7 @@
     modeBarButtons: [["toImage"], ["zoom2d", "pan2d", "resetScale2d"]],
     showSendToCloud: false,
     plotlyServerURL: "",
+    doubleClick: finger.matches ? false : "reset", // plotly.js takes one tap for two clicks
   };
 
   async function draw(plot) {
@@ -126,7 +127,7 @@
       for (const element of [panel, ...rings]) element.hidden = true;
     }
 
-    plot.on("plotly_hover", ({ points: [point] }) => {
+    function show({ points: [point] }) {
       if (!point.customdata) return;
       hide();
       const [key, ...lines] = point.customdata;
@@ -147,7 +148,11 @@
         left: `${Math.min(Math.max(beside, 0), room)}px`,
         top: `${Math.max(top - panel.offsetHeight / 2, 0)}px`,
       });
-    });
+    }
+
+    plot.on("plotly_hover", show);
+    plot.on("plotly_click", show); // a tap does not hover
+    document.addEventListener("pointerdown", hide);
     plot.on("plotly_unhover", hide);
     plot.on("plotly_relayouting", hide);
     plot.on("plotly_afterplot", hide);

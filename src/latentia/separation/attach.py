@@ -70,7 +70,7 @@ class AtomModeling(nn.Module):
     arguments is found and used. Activation checkpointing works with `use_reentrant=False`.
 
     Args:
-        model: any module; not one wrapped in `torch.nn.DataParallel`. Wrap the two together for DistributedDataParallel.
+        model: any module, but not one in `torch.nn.DataParallel`; wrap both together for DistributedDataParallel.
         layer: dotted name of the layer, as in `model.named_modules()`. Take the one whose distances matter for the
             output: the last feature map before pooling, the last encoder layer.
         weight: factor lambda of the whole term.

@@ -32,7 +32,7 @@ from latentia.modes import evaluating
 from latentia.separation.attach import AtomModeling, AtomReading
 from latentia.separation.energy import separation_report
 from latentia.separation.importance import deletion_curve
-from latentia.training import Classification, PatchTransformer, SmallCNN, batches, fit
+from latentia.training import Classification, PatchTransformer, SmallCNN, batches, fit, parse_device
 
 __all__ = ["ARMS", "Progress", "separate"]
 
@@ -118,9 +118,12 @@ def separate(
         raise ValueError(f"batch_size must be at least 2, since pairs are the signal; got {batch_size}")
     if not learning_rate > 0:
         raise ValueError(f"learning_rate must be above 0, got {learning_rate}")
+    parse_device(device)
     data = _split(name, limit, data_dir)
-    layer = layer or {"transformer": "encoder", "cnn": "features"}.get(backbone)
-    grid = _backbone(backbone, data.train, seed=0).grid
+    model = _backbone(backbone, data.train, seed=0)
+    layer = layer or {"transformer": "encoder", "cnn": "features"}[backbone]
+    # A layer or weight that will not do is better told before there is a folder than after.
+    AtomModeling(model, layer, weight).remove()
     configuration = {
         "backbone": backbone,
         "layer": layer,
@@ -165,7 +168,7 @@ def separate(
         },
         "configuration": configuration,
         "versions": _versions(),
-        "grid": list(grid),
+        "grid": list(model.grid),
         "arms": list(ARMS),
         "runs": cells,
         "summary": _summary(cells),

@@ -6,7 +6,7 @@ require("lightning.pytorch", "train")
 
 from latentia.training.backbones import PatchTransformer, SmallCNN  # noqa: E402
 from latentia.training.classification import Classification  # noqa: E402
-from latentia.training.loop import EpochBatches, History, SeedEachEpoch, batches, fit  # noqa: E402
+from latentia.training.loop import EpochBatches, History, SeedEachEpoch, batches, fit, parse_device  # noqa: E402
 
 __all__ = [
     "Classification",
@@ -17,4 +17,5 @@ __all__ = [
     "SmallCNN",
     "batches",
     "fit",
+    "parse_device",
 ]

@@ -17,7 +17,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler, TensorDataset
 
-__all__ = ["EpochBatches", "History", "SeedEachEpoch", "batches", "fit"]
+__all__ = ["EpochBatches", "History", "SeedEachEpoch", "batches", "fit", "parse_device"]
 
 CHECKPOINT = "last.ckpt"
 
@@ -70,7 +70,7 @@ def fit(
         raise ValueError(f"epochs must be at least 1, got {epochs}")
     if folder is None and (resume or tensorboard):
         raise ValueError("resume and tensorboard need a folder")
-    accelerator, devices = _device(device)
+    accelerator, devices = parse_device(device)
     history = History(None if folder is None else folder / "metrics.csv")
     extra: list[Callback] = [SeedEachEpoch(seed), *callbacks, history]
     start = None
@@ -115,6 +115,28 @@ def fit(
     return history.values
 
 
+def parse_device(name: str) -> tuple[str, list[int] | int]:
+    """What Lightning calls a device, after checking that it is there.
+
+    Args:
+        name: `"auto"`, `"cpu"`, `"cuda"`, `"mps"`, or one of several, such as `"cuda:1"`.
+
+    Returns:
+        Accelerator and devices, as `lightning.Trainer` takes them.
+
+    Raises:
+        ValueError: if the name is not one of these, or PyTorch sees no such device.
+    """
+    kind, _, index = name.partition(":")
+    if kind not in ("auto", "cpu", "cuda", "mps") or (index and not index.isdigit()):
+        raise ValueError(f"device must be 'auto', 'cpu', 'cuda', 'cuda:<number>' or 'mps', got {name!r}")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device {name!r} was asked for, but PyTorch sees no CUDA device here")
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise ValueError("device 'mps' was asked for, but PyTorch sees none here")
+    return kind, [int(index)] if index else 1
+
+
 class EpochBatches(Sampler[list[int]]):
     """Batches of indices in an order that the seed and the epoch decide, so that any epoch can be dealt again.
 
@@ -136,11 +158,14 @@ class EpochBatches(Sampler[list[int]]):
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[list[int]]:
+        # A generator, so that the order is made when the first batch is drawn: on resuming, Lightning asks for the
+        # iterator before it has told the epoch.
         order = torch.arange(self.size)
         if self.shuffle:
             generator = torch.Generator().manual_seed(_mix(self.seed, self.epoch))
             order = torch.randperm(self.size, generator=generator)
-        return (part.tolist() for part in order.split(self.batch_size))
+        for part in order.split(self.batch_size):
+            yield part.tolist()
 
     def __len__(self) -> int:
         return -(-self.size // self.batch_size)
@@ -171,9 +196,14 @@ class SeedEachEpoch(Callback):
     def __init__(self, seed: int) -> None:
         self.seed = seed
 
-    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         """Called by Lightning."""
-        L.seed_everything(_mix(self.seed, trainer.current_epoch), verbose=False)
+        # At the first batch, not at the start of the epoch: what draws random numbers in between, such as the making
+        # of a DataLoader's iterator, happens in another order when a training resumes.
+        if batch_idx == 0:
+            L.seed_everything(_mix(self.seed, trainer.current_epoch), verbose=False)
 
 
 class History(Callback):
@@ -211,17 +241,6 @@ class History(Callback):
 def _mix(seed: int, epoch: int) -> int:
     """A seed for one epoch; neighbouring seeds and epochs give unrelated ones."""
     return int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
-
-
-def _device(name: str) -> tuple[str, list[int] | int]:
-    kind, _, index = name.partition(":")
-    if kind not in ("auto", "cpu", "cuda", "mps") or (index and not index.isdigit()):
-        raise ValueError(f"device must be 'auto', 'cpu', 'cuda', 'cuda:<number>' or 'mps', got {name!r}")
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device {name!r} was asked for, but PyTorch sees no CUDA device here")
-    if kind == "mps" and not torch.backends.mps.is_available():
-        raise ValueError("device 'mps' was asked for, but PyTorch sees none here")
-    return kind, [int(index)] if index else 1
 
 
 @contextmanager

@@ -18,8 +18,15 @@ __all__ = ["ARMS", "SeparationRun", "Space", "read_separation_run"]
 ARMS = {"plain": "plain", "atoms": "with atom modeling"}
 
 # What results.json must hold; more is allowed. A list stands for any number of items like the one in it.
-_INTERVAL = {"mean": float, "low": float | None, "high": float | None}
-_CURVE = [float | None]
+_NUMBER = float | None  # null for what could not be measured
+_INTERVAL = {"mean": _NUMBER, "low": _NUMBER, "high": _NUMBER}
+_CURVES = {
+    "epoch": [int],
+    "train_loss": [_NUMBER],
+    "validation_loss": [_NUMBER],
+    "validation_accuracy": [_NUMBER],
+    "energy": [_NUMBER],
+}
 _RESULTS = {
     "schema": int,
     "created": str,
@@ -35,13 +42,7 @@ _RESULTS = {
             "seed": int,
             "seconds": float,
             "metrics": {},
-            "curves": {
-                "epoch": [int],
-                "train_loss": _CURVE,
-                "validation_loss": _CURVE,
-                "validation_accuracy": _CURVE,
-                "energy": _CURVE,
-            },
+            "curves": _CURVES,
             "deletion": {"fractions": [float], "importance": [float], "random": [[float]]},
         }
     ],
@@ -132,15 +133,18 @@ def _read_results(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path}: runs must be one for each of the arms {list(ARMS)} and seeds {seeds}, got {found}")
     fractions = results["runs"][0]["deletion"]["fractions"]
     for i, cell in enumerate(results["runs"]):
-        curves = {name: len(cell["curves"][name]) for name in _RESULTS["runs"][0]["curves"]}  # type: ignore[index]
-        if len(set(curves.values())) > 1:
-            raise ValueError(f"{path}: runs[{i}]: curves differ in length: {curves}")
+        where = f"{path}: runs[{i}]"
+        for row in results["summary"]:
+            _conform(cell["metrics"].get(row["metric"]), _NUMBER, f"{where}: metrics: {row['metric']}")
+        lengths = {name: len(cell["curves"][name]) for name in _CURVES}
+        if len(set(lengths.values())) > 1:
+            raise ValueError(f"{where}: curves differ in length: {lengths}")
         deletion = cell["deletion"]
-        lengths = {len(curve) for curve in (deletion["importance"], *deletion["random"])}
-        if deletion["fractions"] != fractions or not deletion["random"] or lengths != {len(fractions)}:
+        sizes = {len(curve) for curve in (deletion["importance"], *deletion["random"])}
+        if deletion["fractions"] != fractions or not deletion["random"] or sizes != {len(fractions)}:
             raise ValueError(
-                f"{path}: runs[{i}]: deletion must have the fractions of runs[0], {fractions}, and as many "
-                "probabilities by importance and in each of at least one random order"
+                f"{where}: deletion must have the fractions of runs[0], {fractions}, and as many probabilities by "
+                "importance and in each of at least one random order"
             )
     return results
 
@@ -175,7 +179,7 @@ def _space(latents: Latents, results: dict[str, Any], path: Path) -> Space:
     n, tokens, _ = latents.values.shape
     if importance.shape != (n, tokens) or importance.abs().max() > 1:
         raise ValueError(f"{path}: importance must be {(n, tokens)} in [-1, 1], got {tuple(importance.shape)}")
-    if len(grid) != 2 or grid[0] * grid[1] != tokens:
+    if len(grid) != 2 or min(grid) < 1 or grid[0] * grid[1] != tokens:
         raise ValueError(f"{path} has {tokens} tokens a sample, which do not make a grid {grid}")
     for name, column in {"labels": latents.labels, "prediction": prediction}.items():
         if column.shape != (n,) or column.min() < 0 or column.max() >= classes:

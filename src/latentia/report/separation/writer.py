@@ -245,7 +245,7 @@ def _reproduction(results: dict[str, Any]) -> list[Html]:
 def _interval(estimate: dict[str, float | None], *, signed: bool = False) -> tuple[str, str]:
     """A mean and its bounds, as text."""
     mean, low, high = (number(estimate[key], signed=signed) for key in ("mean", "low", "high"))
-    return mean, "one seed, no interval" if estimate["low"] is None else f"[{low}, {high}]"
+    return mean, "no interval" if estimate["low"] is None else f"[{low}, {high}]"
 
 
 def _stacked(mean: str, bounds: str) -> Html:
@@ -256,7 +256,7 @@ def _verdict(difference: dict[str, float | None]) -> str:
     """What the interval of a difference allows one to say, in plain words."""
     low, high = difference["low"], difference["high"]
     if low is None or high is None:
-        return "cannot be given with one seed: no difference shown"
+        return "needs more than one seed: no difference shown"
     if low <= 0 <= high:
         return "includes zero: no difference shown at this size"
     side, change = ("above", "higher") if low > 0 else ("below", "lower")

@@ -1,0 +1,117 @@
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from latentia.cli import main
+
+SMALL = ["--backbone", "cnn", "--seeds", "1", "--epochs", "1", "--limit", "200"]
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["latentia", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert isinstance(stop.value.code, int)
+    return stop.value.code
+
+
+def test_separate_prints_the_table_and_writes_the_report(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    assert run(monkeypatch, "separate", "digits", "--out", str(out), *SMALL) == 0
+    printed = capsys.readouterr().out
+    results = json.loads((out / "results.json").read_text())
+    accuracy = next(row for row in results["summary"] if row["metric"] == "accuracy")
+    assert "test accuracy" in printed and f"{accuracy['plain']['mean']:.3f}" in printed
+    for quantity in ("distance", "net charge", "radius", "nucleus", "neutral", "electron"):
+        assert quantity in printed
+    assert str(out / "report.html") in printed.replace("\n", "")
+    assert (out / "report.html").stat().st_size > 1_000_000
+    assert results["command"].startswith("latentia separate digits --out")
+    assert run(monkeypatch, "separate", "digits", "--out", str(out), "--resume", *SMALL) == 0
+
+
+def test_runs_are_named_after_the_data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(monkeypatch, "separate", "digits", *SMALL) == 0
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert folder.name.startswith("digits-") and (folder / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["separate", "digitz"], "digits"),
+        (["separate"], "DATA"),
+        (["separate", "digits", "--seeds", "0"], "--seeds"),
+        (["separate", "digits", "--seeds", "many"], "--seeds"),
+        (["separate", "digits", "--weight", "-1"], "--weight"),
+        (["separate", "digits", "--weigth", "1"], "--weigth"),
+        (["separate", "digits", "--backbone", "rnn"], "backbone must be 'transformer' or 'cnn'"),
+        (["separate", "digits", "--layer", "encodr"], "'encoder'"),
+        (["separate", "digits", "--device", "tpu"], "device must be"),
+        (["separate", "digits", "--resume"], "--resume needs --out"),
+        (["separate", "digits", "--resume", "--out", "nothing"], "no run to resume"),
+        (["separate", "digits", "--out", "file"], "not an empty folder"),
+        (["separate", "digits", "--out", "file/below"], "file"),
+        (["separate", "digits", "--limit", "3"], "limit"),
+        (["separate", "mnist", "--data-dir", "nowhere"], "nowhere"),
+        (["separate", "mnist", "--data-dir", "."], "train-images-idx3-ubyte.gz"),
+        (["seperate", "digits"], "seperate"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(
+    arguments: list[str],
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("in the way")
+    assert run(monkeypatch, *arguments) == 2
+    complaint = capsys.readouterr().err
+    assert complaint.startswith("latentia: ") and complaint.count("\n") == 1
+    assert words in complaint
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_cannot_be_written_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    tmp_path.chmod(0o500)
+    assert run(monkeypatch, "separate", "digits", "--out", str(tmp_path / "run"), *SMALL) == 2
+    assert "Permission denied" in capsys.readouterr().err
+
+
+def test_an_interrupt_says_how_to_go_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    from latentia.separation import comparison
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(comparison, "_run_cell", interrupted)
+    out = tmp_path / "run"
+    assert run(monkeypatch, "separate", "digits", "--out", str(out), *SMALL) == 130
+    assert f"--resume --out {out}" in capsys.readouterr().err
+
+
+def test_bugs_keep_their_traceback_in_debug_mode(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LATENTIA_DEBUG", "1")
+    monkeypatch.setattr(sys, "argv", ["latentia", "separate", "digitz"])
+    with pytest.raises(ValueError, match="digitz"):
+        main()
+
+
+def test_help_needs_no_arguments(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(monkeypatch, "--help") == 0
+    assert "separate" in capsys.readouterr().out
+    assert run(monkeypatch, "separate", "--help") == 0
+    assert "--weight" in capsys.readouterr().out
