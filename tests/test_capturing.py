@@ -245,6 +245,13 @@ class TestModels:
         batch = ({"input_ids": torch.zeros(2, 3).long()}, torch.tensor([4, 5]))
         assert capture(Language(), "encoder", [batch], progress=False).labels.tolist() == [4, 5]
 
+    @pytest.mark.parametrize("dtype", [torch.int64, torch.uint8, torch.float32, torch.float16, torch.float64])
+    def test_labels_keep_their_dtype(self, dtype):
+        labels = torch.tensor([0.1, 2.7, 3]).to(dtype)
+        latents = capture(nn.Identity(), "", [(torch.ones(3, 2), labels)] * 2, progress=False)
+        assert latents.labels.dtype == dtype
+        assert torch.equal(latents.labels, labels.repeat(2))
+
     def test_labels_of_another_shape_are_none(self):
         ids = torch.zeros(2, 3).long()
         assert capture(Language(), "", [{"input_ids": ids, "labels": ids}], progress=False).labels is None
@@ -357,7 +364,6 @@ class TestJoining:
 
     @pytest.mark.skipif(sys.platform != "linux", reason="needs a limit on memory")
     def test_memory_is_bounded(self, tmp_path):
-        # 160 MB of latents, which the limit leaves no room for: only the file can hold them.
         code = f"""
 import resource
 import torch
@@ -366,7 +372,23 @@ from latentia import capture
 
 torch.set_num_threads(1)
 model = nn.Sequential(nn.Linear(2, 1000))
-capture(model, "0", [torch.ones(10, 41, 2)], max_bytes=0, progress=False)
+
+def run(number, longest, **options):
+    batches = (torch.ones(10, longest if i % 2 else 40, 2) for i in range(number))
+    latents = capture(model, "0", batches, progress=False, **options)
+    assert latents.values.shape == (10 * number, longest, 1000), latents
+    return latents.values.nbytes
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+# In memory: never the batches and the whole at once.
+run(2, 41)
+before = peak()
+size = run(250, 41)
+assert peak() - before < 1.75 * size, (peak() - before, size)
+
+# 160 MB in a file, where the limit leaves no room for them in memory.
 used = next(line for line in open("/proc/self/status") if line.startswith("VmData")).split()[1]
 limit = int(used) * 1024 + 60 * 10**6
 resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
@@ -377,9 +399,7 @@ except RuntimeError:
 else:
     raise SystemExit("the limit does not work")
 for longest in (40, 41):
-    batches = (torch.ones(10, longest if i % 2 else 40, 2) for i in range(100))
-    latents = capture(model, "0", batches, max_bytes=10**7, spill_dir={str(tmp_path)!r}, progress=False)
-    assert latents.values.shape == (1000, longest, 1000), latents
+    run(100, longest, max_bytes=10**7, spill_dir={str(tmp_path)!r})
 """
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr + done.stdout

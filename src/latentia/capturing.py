@@ -7,7 +7,7 @@ of tokens.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing
 from difflib import get_close_matches
 from itertools import chain
 from math import prod
@@ -218,7 +218,7 @@ def capture(
     )
     with closing(_Collection(max_bytes, spill_dir)) as collection:
         # Not inference_mode: what a model caches in it, such as positions, could not be trained with later.
-        with bar, evaluating(model), _listening(target, keep), torch.no_grad():
+        with bar, evaluating(model), target.register_forward_hook(keep), torch.no_grad():
             for number, batch in enumerate(bar.track(batches, description="Capturing latents")):
                 try:
                     collection.append(run(batch))
@@ -226,21 +226,6 @@ def capture(
                     error.add_note(f"(while capturing layer {layer!r} from batch {number}, counted from 0)")
                     raise
         return collection.joined()
-
-
-@contextmanager
-def _listening(layer: nn.Module, hook: Callable[..., None]) -> Iterator[None]:
-    """Have `hook` called with each output of the layer."""
-    fused = torch.backends.mha.get_fastpath_enabled()
-    handle = layer.register_forward_hook(hook)
-    try:
-        # In evaluation mode, PyTorch's Transformer would take a short cut around its layers' hooks, and pack
-        # padded batches into nested tensors.
-        torch.backends.mha.set_fastpath_enabled(False)
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fused)
-        handle.remove()
 
 
 def _split(batch: object) -> tuple[Any, Tensor | None]:

@@ -219,9 +219,7 @@ class Latents:
             attributes={name: pick(column) for name, column in self.attributes.items()},
         )
 
-    def to(
-        self, device: torch.device | str | torch.dtype | None = None, dtype: torch.dtype | None = None
-    ) -> "Latents":
+    def to(self, device: torch.device | str | torch.dtype | None = None, dtype: torch.dtype | None = None) -> "Latents":
         """Move everything to a device, or convert `values` to another floating dtype, as `Tensor.to` does.
 
         Args:

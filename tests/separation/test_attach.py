@@ -345,3 +345,13 @@ def test_output_that_does_not_fit_is_refused() -> None:
     AtomModeling(text, "block", mask=lambda ids: torch.ones(2, 2, dtype=torch.bool))
     with pytest.raises(ValueError, match=r"mask must be boolean of shape \(5, 6\)"):
         text(torch.randint(20, (5, 6)))
+
+
+def test_layers_inside_pytorchs_transformer_can_be_read_in_eval_mode() -> None:
+    model = PatchTransformer((1, 8, 8), 10, patch=2)
+    atoms = AtomModeling(model, "encoder.layers.1.linear2")
+    x = images(3)
+    model(x)
+    atoms.loss()
+    assert atoms.importance(x).shape == (3, 16)
+    assert torch.backends.mha.get_fastpath_enabled()

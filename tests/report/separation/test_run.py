@@ -42,7 +42,7 @@ def test_run_is_read(run_folder: Path) -> None:
 def test_latents_are_those_of_the_first_seed(make_run: MakeRun) -> None:
     folder = make_run()
     change_results(folder, lambda results: results["configuration"].update(seeds=[2, 0, 1]))
-    with pytest.raises(FileNotFoundError, match="plain-seed2.safetensors"):
+    with pytest.raises(FileNotFoundError, match=r"plain-seed2\.safetensors"):
         read_separation_run(folder)
 
 

@@ -55,6 +55,7 @@ def space_figure(run: SeparationRun, drawn: Int64[Tensor, " drawn"]) -> Html:
     # No numbers stand along the axes of a map, so the panels can be close together.
     layout["grid"]["xgap"], narrow["grid"]["ygap"] = 0.04, 0.12
     layout["legend"] = {"itemsizing": "constant"}
+    size = 15 if max(map(len, classes)) < 3 else 12  # of the class names
     points: list[dict[str, Any]] = []
     names: list[dict[str, Any]] = []
     for panel, arm in zip(_PANELS, ARMS, strict=False):
@@ -82,8 +83,8 @@ def space_figure(run: SeparationRun, drawn: Int64[Tensor, " drawn"]) -> Html:
             )
             names.append(
                 _trace(panel, np.median(maps[arm][members], axis=0)[:, None], legendgroup=f"class {c}")
-                | {"mode": "text", "text": [f"<b>{label(classes[c])}</b>"], "textfont": {"size": 15}}
-                | {"hoverinfo": "skip", "showlegend": False}
+                | {"mode": "text", "text": [f"<b>{label(classes[c])}</b>"], "textfont": {"size": size}}
+                | {"hoverinfo": "skip", "showlegend": False, "cliponaxis": False}
             )
     cross = {"color": "var(--ink)", "symbol": "x"}
     return figure(
@@ -167,7 +168,7 @@ def _color(importance: Float[Tensor, "height width"]) -> Float[Tensor, "3 height
     stops = (-1, -0.5, -0.2, 0, 0.2, 0.5, 1)
     blues = ((16, 64, 138), (72, 132, 200), (168, 203, 233))
     reds = ((250, 200, 172), (230, 111, 82), (158, 20, 34))
-    colors = np.array([*blues, (252, 251, 248), *reds]) / 255
+    colors = np.array([*blues, (250, 250, 250), *reds]) / 255
     return torch.tensor(np.array([np.interp(importance.numpy(), stops, channel) for channel in colors.T])).float()
 
 
