@@ -24,32 +24,31 @@ PICTURE = Path(__file__).parent / "assets" / "separation.png"
 # Pixels of a screen, each of which becomes two by two of the picture. A README is shown at about this width.
 WIDTH = 1000
 
-# A picture cannot be scrolled, hovered or searched: leave out what serves only that, and draw the rest closer together.
+# A picture cannot be scrolled, hovered or searched: leave out what serves only that, and draw the rest closer together,
+# with the names of classes beside their samples instead of over them.
 STYLE = """
-body { font-size: 1.05rem; }
-header { padding-top: 1.6rem; }
-h1 { font-size: 2rem; margin-bottom: 0.5rem; }
-h2 { font-size: 1.2rem; margin-bottom: 0.6rem; }
-section { margin-top: 1.1rem; padding-top: 0; border: 0; }
-section p, figcaption, nav, footer { display: none; }
+header, section p, figcaption, nav, footer { display: none; }
+section { margin-top: 1.2rem; padding-top: 0; border: 0; }
+h2 { font-size: 1.25rem; margin-bottom: 0.6rem; }
 figure { margin: 0; }
-main { padding-bottom: 1.6rem; }
-.lead { max-width: none; margin: 0; font-size: 1.05rem; }
-.plot { height: 380px; }
+main { padding-block: 1.4rem; }
+main > section:first-child { margin: 0; }
+.plot { height: 320px; }
 .plot .textpoint text { translate: 24px 0; }
-.strip { padding-block: 0.9rem; gap: 0.5rem; }
-.scale { margin-top: 0.8rem; }
+.strip { padding-block: 0.7rem 0.8rem; gap: 0.4rem 1.5rem; }
+.scale { margin-top: 0.7rem; }
 """
 
 
 def compose(run: SeparationRun) -> Page:
     data, settings = run.results["data"], run.results["configuration"]
-    page = Page(
-        f"One {settings['backbone']}, trained twice on {data['name']}",
-        lead=f"Plain, and with atom modeling on its layer “{settings['layer']}”; {len(run.labels):,} test images.",
+    trained = f"a {settings['backbone']} trained on {data['name']}"
+    page = Page("")
+    page.section(
+        f"Latent space of {trained}: {len(run.images)} test images, by class",
+        space_figure(run, torch.arange(len(run.images))),
     )
-    page.section("Latent space, by class", space_figure(run, torch.arange(len(run.images))))
-    page.section("Importance of each token", importance_figure(run))
+    page.section("Importance of each token, over the images", importance_figure(run))
     return page
 
 

@@ -54,7 +54,7 @@ def separate(
     console = Console()
     with console.status("loading"):  # PyTorch takes its seconds
         from latentia.report import write_separation_report
-        from latentia.report.table import separation_table
+        from latentia.report.terminal import separation_table
         from latentia.separation.comparison import separate as run
 
     with _progress(console) as told:

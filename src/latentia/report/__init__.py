@@ -5,6 +5,6 @@
 
 from latentia.report.page import Page
 from latentia.report.separation import write_separation_report
-from latentia.report.table import separation_table
+from latentia.report.terminal import separation_table
 
 __all__ = ["Page", "separation_table", "write_separation_report"]

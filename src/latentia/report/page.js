@@ -137,8 +137,10 @@
         Object.assign(rings[i].style, { left: `${left}px`, top: `${top}px` });
       });
       picture.hidden = key >= count;
-      picture.style.backgroundPosition = `${-(key % columns) * width * zoom}px ${-Math.floor(key / columns) * height * zoom}px`;
-      panel.replaceChildren(picture, ...lines.map((line) => Object.assign(document.createElement("p"), { textContent: line })));
+      const [column, row] = [key % columns, Math.floor(key / columns)];
+      picture.style.backgroundPosition = `${-column * width * zoom}px ${-row * height * zoom}px`;
+      const text = lines.map((line) => Object.assign(document.createElement("p"), { textContent: line }));
+      panel.replaceChildren(picture, ...text);
       panel.hidden = false;
       const hovered = places.get(key).find((place) => place.trace === point.curveNumber);
       const { left, top } = position(hovered);

@@ -90,10 +90,10 @@ def join(pieces: Iterable[str]) -> Html:
 
 
 def number(value: float | None, *, signed: bool = False) -> str:
-    """A number for people: three decimals, a true minus sign, and a dash for what was not measured.
+    """A number for people: three decimals, or two digits of a small one, with a true minus sign.
 
     Args:
-        value: the number; None gives a dash. Integers keep all their digits.
+        value: the number. Integers keep all their digits; None, for what was not measured, gives a dash.
         signed: write the plus sign of positive numbers too.
 
     Returns:
@@ -104,10 +104,10 @@ def number(value: float | None, *, signed: bool = False) -> str:
     sign = "+" if signed and value > 0 else ""
     if isinstance(value, int):
         digits = f"{value:,}"
-    elif value != 0 and not 0.0005 <= abs(value) < 1e5:
-        digits = f"{value:.1e}"
+    elif 0 < abs(value) < 0.0005:
+        digits = f"{value:.2g}"
     else:
-        digits = f"{value:.3f}"
+        digits = f"{value:,.3f}"
     return sign + digits.replace("-", "−")
 
 

@@ -64,6 +64,8 @@ def space_figure(run: SeparationRun, drawn: Int64[Tensor, " drawn"]) -> Html:
         predicted = run.spaces[arm].prediction[drawn].numpy()
         for c in np.unique(labels).tolist():
             members = np.flatnonzero(labels == c)
+            # Crosses come last: on top of dots, and not in the legend, which shows the first of each class.
+            members = members[np.argsort(predicted[members] != c, kind="stable")]
             right = predicted[members] == c
             marker = {
                 "color": f"var(--class-{c % _CLASS_COLORS})",
@@ -160,7 +162,7 @@ def _tinted(
     """The image in dark ink on paper coloured by importance: without ink, the colour is the scale's own."""
     ink = image.float().mean(dim=0) / 255
     ink = ink if ink.mean() < 0.5 else 1 - ink  # the drawing is what there is less of, light or dark
-    return (_color(importance) * (1 - 0.85 * ink) * 255).round().to(torch.uint8)
+    return (_color(importance) * (1 - 0.75 * ink) * 255).round().to(torch.uint8)
 
 
 def _color(importance: Float[Tensor, "height width"]) -> Float[Tensor, "3 height width"]:

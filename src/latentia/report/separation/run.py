@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Int64, UInt8
+from jaxtyping import Float, Int64, UInt8
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -53,12 +53,12 @@ _RESULTS = {
 class Space(NamedTuple):
     """The latent space of one arm under the first seed, on n test samples of t tokens."""
 
-    pooled: Tensor
-    """Tokens averaged, `(n, d)`."""
-    importance: Tensor
-    """Signed importance of each token in [-1, 1], `(n, t)`."""
-    prediction: Tensor
-    """Predicted class, `(n,)`."""
+    pooled: Float[Tensor, "n d"]
+    """The mean of each sample's tokens."""
+    importance: Float[Tensor, "n t"]
+    """Signed importance of each token, in [-1, 1]."""
+    prediction: Int64[Tensor, " n"]
+    """Predicted class, an index into the classes of the data."""
 
 
 class SeparationRun(NamedTuple):
