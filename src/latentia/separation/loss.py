@@ -190,46 +190,35 @@ class AtomicLoss(nn.Module):
         stats = atom_statistics(q, p, mask, self.norm, charge_reduction=self.charge_reduction, center=self.center)
         if mask is not None and not mask.any(dim=1).all():
             warnings.warn("samples without a valid token are left out of the atomic loss", stacklevel=2)
-        packed = _pack(stats)
-        everyone, rank = _gather(packed) if self.gather else ([packed], 0)
-        remote = torch.cat([part for i, part in enumerate(everyone) if i != rank] or [packed[:0]])
-        bank = self.bank.to(packed) if self.bank_size and len(self.bank) else packed[:0]
-        if self.bank_size and self.training:
-            fresh = torch.cat(everyone)
-            self.bank = torch.cat([bank, fresh[fresh[:, 3] > 0]])[-self.bank_size :]
+        elsewhere, earlier, processes = self._others(stats)
+        samples = (stats.count > 0).sum() + sum((others.count > 0).sum() for others in elsewhere)
+        pairs = samples * (samples - 1) / 2 + sum(samples * len(others.count) for others in earlier)
+        within = atomic_energy(stats, None, self.softening, self.norm).sum() / 2
+        across = sum(atomic_energy(stats, others, self.softening, self.norm).sum() for others in elsewhere)
+        past = sum(atomic_energy(stats, others, self.softening, self.norm).sum() for others in earlier)
 
-        samples = (torch.cat(everyone)[:, 3] > 0).sum()
-        pairs = (samples * (samples - 1) / 2 + samples * len(bank)).clamp(min=1)
-        within = self._energy(stats, None) / 2
-        across = self._energy(stats, _unpack(remote))
-        past = self._energy(stats, _unpack(bank))
-
-        charged = stats.count > 0
         tokens = torch.ones_like(stats.count) if self.charge_reduction == "mean" else stats.count.clamp(min=1)
         net = (stats.positive - stats.negative) / tokens
         total = (stats.positive + stats.negative) / tokens
-        idle = torch.where(charged, (self.activity_floor - total).relu(), 0)
-        # A local sum over the samples of everyone; other processes hold the rest of it.
-        sums = torch.stack(
-            [
-                (within + across + past) / pairs,
-                net.square().sum() / samples.clamp(min=1),
-                idle.square().sum() / samples.clamp(min=1),
-            ]
-        )
-        mean_radius = (stats.radius.sum() + remote[:, 2].sum()) / samples.clamp(min=1)
-        shrunk = torch.where(samples > 0, (self.radius_floor - mean_radius).relu(), 0).square()
-        if len(everyone) > 1:
+        idle = torch.where(stats.count > 0, (self.activity_floor - total).relu(), 0)
+        # Sums over this process's samples, divided by the number of all: the other processes hold the rest.
+        energy = (within + across + past) / pairs.clamp(min=1)
+        neutrality = net.square().sum() / samples.clamp(min=1)
+        activity = idle.square().sum() / samples.clamp(min=1)
+        radius = (stats.radius.sum() + sum(others.radius.sum() for others in elsewhere)) / samples.clamp(min=1)
+        shrunk = torch.where(samples > 0, (self.radius_floor - radius).relu(), 0).square()
+        if processes > 1:
             # Each process differentiates the terms in which its own samples occur. DistributedDataParallel divides the
             # sum of those gradients by the number of processes, so each is multiplied by it. The value is repaired
             # afterwards: a pair across processes was counted by both of them.
-            value = sums.detach().clone()
-            value[0] -= across.detach() / 2 / pairs
+            value = torch.stack([energy - across / 2 / pairs.clamp(min=1), neutrality, activity]).detach()
             dist.all_reduce(value)
-            sums = _with_value(sums * len(everyone), value)
-            shrunk = _with_value(shrunk * len(everyone), shrunk)
+            energy, neutrality, activity = (
+                _with_value(part * processes, whole)
+                for part, whole in zip((energy, neutrality, activity), value, strict=True)
+            )
+            shrunk = _with_value(shrunk * processes, shrunk)
 
-        energy, neutrality, activity = sums.unbind()
         constraints = {"neutrality": neutrality, "activity": activity, "radius": shrunk}
         loss = energy + sum(self.weights[name] * value for name, value in constraints.items() if self.weights[name])
         return AtomicLossOutput(
@@ -239,8 +228,21 @@ class AtomicLoss(nn.Module):
             diagnostics=separation_report(q, p, mask, norm=self.norm, center=self.center),
         )
 
-    def _energy(self, stats: AtomStatistics, others: AtomStatistics | None) -> Float[Tensor, ""]:
-        return atomic_energy(stats, others, self.softening, self.norm).sum()
+    def _others(self, stats: AtomStatistics) -> tuple[list[AtomStatistics], list[AtomStatistics], int]:
+        """Statistics of the samples elsewhere and earlier, as far as there are any, and the number of processes."""
+        if not (self.gather or self.bank_size):
+            return [], [], 1
+        packed = _pack(stats)
+        everyone, rank = _gather(packed) if self.gather else ([packed], 0)
+        elsewhere = [_unpack(part) for i, part in enumerate(everyone) if i != rank]
+        earlier = []
+        if self.bank_size:
+            bank = self.bank.to(packed)
+            earlier = [_unpack(bank)] if len(bank) else []
+            if self.training:
+                fresh = torch.cat(everyone)
+                self.bank = torch.cat([bank.reshape(-1, fresh.shape[1]), fresh[fresh[:, 3] > 0]])[-self.bank_size :]
+        return elsewhere, earlier, len(everyone)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         # The bank grows while training, and its width is known only once positions are: take the saved shape.
