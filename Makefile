@@ -32,7 +32,7 @@ format: $(READY) ## let ruff mend what it can
 	$(BIN)/ruff format .
 
 docs: $(READY) ## build the documentation into site/
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: $(READY) ## measure speed and memory, and print the tables of docs/benchmarks.md
 	$(BIN)/python benchmarks/separation.py

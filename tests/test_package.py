@@ -16,7 +16,7 @@ def run(code: str) -> str:
 
 
 def test_import_loads_nothing_heavy() -> None:
-    heavy = "torch numpy lightning sklearn pandas plotly scipy".split()
+    heavy = ["torch", "numpy", "lightning", "sklearn", "pandas", "plotly", "scipy"]
     assert run(f"import sys, latentia; print([name for name in {heavy} if name in sys.modules])") == "[]"
 
 

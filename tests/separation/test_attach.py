@@ -68,6 +68,12 @@ def test_feature_maps_become_tokens_and_importances_come_back_as_maps() -> None:
     assert atoms.loss().isfinite()
 
 
+def test_an_activation_has_the_width_of_what_comes_before_it() -> None:
+    model = SmallCNN((1, 8, 8), 10)
+    assert isinstance(model.features[1], nn.ReLU)
+    assert AtomModeling(model, "features.1").importance(images(2)).shape == (2, 8, 8)
+
+
 def test_channels_last_maps() -> None:
     model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Identity())
     model[0].register_forward_hook(lambda module, args, output: output.permute(0, 2, 3, 1))
@@ -324,7 +330,11 @@ def test_works_in_a_compiled_model() -> None:
             "tokens must be 'auto', 'channels_last' or a function, got 'patches'",
         ),
         ({"tokens": channel_groups(2)}, ValueError, r"pass head=AtomHead\(width\)"),
-        ({"layer": "features.1"}, ValueError, "width of the tokens of layer 'features.1' cannot be told"),
+        (
+            {"model": nn.Sequential(nn.ReLU()), "layer": "0"},
+            ValueError,
+            "width of the tokens of layer '0' cannot be told",
+        ),
         ({"preset": "v3"}, ValueError, "preset must be 'paper' or None"),
         ({"preset": "paper", "head": AtomHead(4)}, ValueError, "makes its own head"),
         ({"model": nn.DataParallel(SmallCNN((1, 8, 8), 10))}, TypeError, "DistributedDataParallel"),

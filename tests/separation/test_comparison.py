@@ -48,7 +48,10 @@ def test_the_run_folder_holds_what_was_measured(run: tuple[Path, dict[str, Any]]
         assert metrics["nucleus"] + metrics["neutral"] + metrics["electron"] == pytest.approx(1)
         assert all(len(values) == 3 for values in cell["curves"].values())
         assert {"train_loss", "validation_accuracy", "energy"} <= cell["curves"].keys()
-        assert len(cell["deletion"]["importance"]) == len(cell["deletion"]["fractions"])
+        curve = cell["deletion"]
+        assert len(curve["importance"]) == len(curve["fractions"])
+        gap = torch.tensor(curve["random"]).mean() - torch.tensor(curve["importance"]).mean()
+        assert metrics["deletion_gap"] == pytest.approx(gap.item(), abs=1e-6)
     assert {"latentia", "torch", "python"} <= results["versions"].keys()
 
 

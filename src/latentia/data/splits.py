@@ -17,9 +17,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 
-def stratified_split(
-    labels: Tensor, sizes: Sequence[int | float], *, seed: int
-) -> tuple[Int64[Tensor, " _"], ...]:
+def stratified_split(labels: Tensor, sizes: Sequence[int | float], *, seed: int) -> tuple[Int64[Tensor, " _"], ...]:
     """Draw disjoint parts of the samples, with the classes in proportion in each.
 
     The parts are drawn one after the other, each in proportion to what those before it left. Samples that no

@@ -33,10 +33,6 @@ from torch import Tensor
 
 from latentia.extras import require
 
-# Elements that have no content and no closing tag.
-_VOID = {"br", "hr", "img", "link", "meta"}
-
-# Where a figure's description starts. Text is escaped, so only `figure` can put this into a page.
 __all__ = [
     "Html",
     "Page",
@@ -53,6 +49,10 @@ __all__ = [
     "tiles",
 ]
 
+# Elements that have no content and no closing tag.
+_VOID = {"br", "hr", "img", "link", "meta"}
+
+# Where a figure's description starts. Text is escaped, so only `figure` can put this into a page.
 _DESCRIPTION = '<script type="application/json">'
 
 

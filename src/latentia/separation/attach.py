@@ -125,7 +125,7 @@ class AtomModeling(nn.Module):
             raise ValueError(f"tokens must be 'auto', 'channels_last' or a function, got {tokens!r}")
         module = find_layer(model, layer)
         if head is None:
-            head = AtomHead(_width(module, layer, tokens), position_norm=None if preset else "rms")
+            head = AtomHead(_width(model, module, layer, tokens), position_norm=None if preset else "rms")
             # A frozen model may already live on another device.
             if (parameter := next(model.parameters(), None)) is not None:
                 head.to(parameter.device)
@@ -322,10 +322,15 @@ def channel_groups(groups: int) -> Callable[[Tensor], Tensor]:
     return split
 
 
-def _width(module: nn.Module, layer: str, tokens: Tokens) -> int:
-    """Width of a layer's tokens, as told by the last of its parts that names one; checked when tokens come."""
+def _width(model: nn.Module, module: nn.Module, layer: str, tokens: Tokens) -> int:
+    """Width of a layer's tokens: the last that one of its parts names, or, for an activation, a part before it.
+
+    A guess, since modules need not run in the order in which they are listed; it is checked when tokens come.
+    """
     if not callable(tokens):
-        for part in reversed(list(module.modules())):
+        modules = list(model.modules())
+        last = max(modules.index(part) for part in module.modules())
+        for part in reversed(modules[: last + 1]):
             if isinstance(shape := getattr(part, "normalized_shape", None), tuple):
                 return int(shape[-1])
             for name in ("out_channels", "out_features", "num_features", "embed_dim"):

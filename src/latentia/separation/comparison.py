@@ -31,7 +31,7 @@ from latentia.metrics import scaled_pair_distances
 from latentia.modes import evaluating
 from latentia.separation.attach import AtomModeling, AtomReading
 from latentia.separation.energy import separation_report
-from latentia.separation.importance import deletion_curve
+from latentia.separation.importance import DeletionCurve, deletion_curve
 from latentia.training import Classification, PatchTransformer, SmallCNN, batches, fit, parse_device
 
 __all__ = ["ARMS", "Progress", "separate"]
@@ -55,6 +55,7 @@ _METRICS = {
     "nucleus": "nucleus tokens, share",
     "neutral": "neutral tokens, share",
     "electron": "electron tokens, share",
+    "deletion_gap": "deletion gap",
 }
 
 
@@ -269,7 +270,7 @@ def _run_cell(
         "arm": arm,
         "seed": seed,
         "seconds": seconds,
-        "metrics": _metrics(logits, data.test.labels, reading),
+        "metrics": _metrics(logits, data.test.labels, reading, deletion),
         "curves": curves,
         "deletion": {
             "fractions": deletion.fractions.tolist(),
@@ -290,7 +291,7 @@ def _shown(labels: Tensor) -> Tensor:
     return stratified_split(labels, (SHOWN,), seed=0)[0] if len(labels) > SHOWN else torch.arange(len(labels))
 
 
-def _metrics(logits: Tensor, labels: Tensor, reading: AtomReading) -> dict[str, float]:
+def _metrics(logits: Tensor, labels: Tensor, reading: AtomReading, deletion: DeletionCurve) -> dict[str, float]:
     distances = scaled_pair_distances(reading.tokens.mean(dim=1))
     report = separation_report(reading.importance, reading.position)
     numbers = {
@@ -301,6 +302,8 @@ def _metrics(logits: Tensor, labels: Tensor, reading: AtomReading) -> dict[str, 
         "center_distance_min": report["pair_distance_min"],
         "center_distance_mean": report["pair_distance_mean"],
         **{key: report[key] for key in ("net_charge", "radius", "nucleus", "neutral", "electron")},
+        # How much more of the answer random removal leaves than removal by importance, on average over the curve.
+        "deletion_gap": (deletion.random.mean(dim=0) - deletion.importance).mean(),
     }
     return {key: float(value) for key, value in numbers.items()}
 

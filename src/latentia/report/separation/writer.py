@@ -191,6 +191,10 @@ def _results(results: dict[str, Any]) -> list[Html]:
         "miss zero by chance alone."
     )
     terms = {
+        "Latent distance": "Between the averaged tokens of two samples, divided by the size of the space: what the "
+        "network itself has done to them.",
+        "Centre distance": "Between the centres of two samples as the importance head sees them, in [0, 2]: what the "
+        "energy acts on.",
         "Net charge": "The mean importance of a sample's tokens. Samples whose net charges have the same "
         "sign repel each other at any distance; those of opposite signs settle at some distance.",
         "Radius": "How far a sample's electrons lie from its centre, averaged over all its tokens, so that "
@@ -198,6 +202,8 @@ def _results(results: dict[str, Any]) -> list[Html]:
         "Nucleus, neutral, electron": "The shares of tokens whose importance is above 0.1, within 0.1 of "
         "zero, and below −0.1. Where nearly all are neutral, importance has switched itself off, and its "
         "maps say nothing.",
+        "Deletion gap": "How much more of the answer is left after random removal of tokens than after removal by "
+        "importance, on average over the deletion curve.",
     }
     return [
         table(
