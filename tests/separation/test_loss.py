@@ -165,6 +165,23 @@ def test_bank_pairs_the_batch_with_earlier_samples_that_get_no_gradient() -> Non
     assert second[0].grad is not None and second[0].grad.abs().sum() > 0
 
 
+def test_micro_batches_with_a_bank_count_every_pair_of_the_whole_batch_once() -> None:
+    """Gradient accumulation: the energies of micro-batches, weighted by their pairs, make up that of the whole."""
+    q, p = batch(11)
+    criterion = AtomicLoss(bank_size=11, neutrality=0, activity=0, radius=0)
+    total, pairs, seen = torch.zeros(()), 0, 0
+    for part in (slice(0, 4), slice(4, 6), slice(6, 11)):
+        size = part.stop - part.start
+        count = size * (size - 1) // 2 + size * seen
+        total, pairs, seen = total + count * criterion(q[part], p[part]).energy, pairs + count, seen + size
+    assert pairs == 11 * 10 / 2
+    torch.testing.assert_close(total / pairs, atomic_loss(q, p))
+    # Without a bank, pairs across micro-batches are missing.
+    alone = AtomicLoss(neutrality=0, activity=0, radius=0)
+    within = 6 * alone(q[:4], p[:4]).energy + 1 * alone(q[4:6], p[4:6]).energy + 10 * alone(q[6:], p[6:]).energy
+    assert not torch.isclose(within / 17, atomic_loss(q, p), rtol=1e-3)
+
+
 def test_bank_keeps_the_latest_and_rests_in_eval_mode() -> None:
     criterion = AtomicLoss(bank_size=5)
     q, p = batch(4, seed=1)
