@@ -19,9 +19,9 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     """
     modes = {module: module.training for module in model.modules()}
     short_cut = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    model.eval()
     try:
+        torch.backends.mha.set_fastpath_enabled(False)
+        model.eval()
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(short_cut)
