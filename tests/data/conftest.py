@@ -1,7 +1,9 @@
-"""A web server for the tests that download, and a cache of their own."""
+"""A web server for the tests that download, a cache of their own, and real files for those that read."""
 
+import os
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -64,3 +66,36 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = Path(pooch.os_cache("latentia"))
     assert folder.is_relative_to(tmp_path)
     return folder
+
+
+@pytest.fixture
+def local() -> Callable[[str], Path]:
+    """Gives the folder of the tester's copy of a set, by its name; without a copy the test is skipped."""
+
+    def folder(name: str) -> Path:
+        path = Path(os.environ.get("LATENTIA_DATA") or "nowhere", name)
+        if not path.is_dir():
+            pytest.skip(f"LATENTIA_DATA names no folder with a copy of {name}")
+        return path
+
+    return folder
+
+
+@pytest.fixture
+def uninstall(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Makes a package as if it were not installed, by its name."""
+
+    class Nowhere:
+        def __init__(self, package: str) -> None:
+            self.package = package
+
+        def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+            if name == self.package:
+                raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+    def hide(package: str) -> None:
+        for name in [name for name in sys.modules if name.partition(".")[0] == package]:
+            monkeypatch.delitem(sys.modules, name)
+        monkeypatch.setattr(sys, "meta_path", [Nowhere(package), *sys.meta_path])
+
+    return hide

@@ -1,13 +1,15 @@
 import gzip
 import hashlib
+import io
 import os
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from latentia.data import Dataset, datasets, load
+from latentia.data import datasets, load
 
 FACTS = {  # of the published files: samples of each class, and the mean of all pixels from 0 to 255
     ("mnist", "train"): ([5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949], 33.318),
@@ -29,6 +31,11 @@ def each_local(*values):
     return [pytest.param(*value, marks=needs_local(value[0])) for value in values]
 
 
+def move(monkeypatch, name, address):
+    """Say that a set is published at this address."""
+    monkeypatch.setitem(datasets._PUBLISHED, name, datasets._PUBLISHED[name]._replace(address=address))
+
+
 @pytest.fixture
 def small_mnist(tmp_path, monkeypatch):
     """A local copy of a small set that is published like MNIST: 40 samples to train, 20 to test."""
@@ -44,7 +51,8 @@ def small_mnist(tmp_path, monkeypatch):
         }
         for name, content in contents.items():
             (tmp_path / "mnist" / name).write_bytes(gzip.compress(content))
-            monkeypatch.setitem(datasets._SHA256["mnist"], name, hashlib.sha256(content).hexdigest())
+            split = "train" if part == "train" else "test"
+            monkeypatch.setitem(datasets._PUBLISHED["mnist"].files[split], name, hashlib.sha256(content).hexdigest())
     return tmp_path
 
 
@@ -120,7 +128,7 @@ def test_folder_without_the_set(small_mnist):
 def test_download(small_mnist, server, cache, monkeypatch):
     for path in (small_mnist / "mnist").iterdir():
         server.files[f"/mnist/{path.name}"] = path.read_bytes()
-    monkeypatch.setitem(datasets._ADDRESSES, "mnist", f"{server.address}/mnist")
+    move(monkeypatch, "mnist", f"{server.address}/mnist")
     for _ in range(2):
         downloaded = load("mnist", split="test")
         local = load("mnist", split="test", data_dir=small_mnist)
@@ -129,11 +137,18 @@ def test_download(small_mnist, server, cache, monkeypatch):
     assert server.requests == ["/mnist/t10k-images-idx3-ubyte.gz", "/mnist/t10k-labels-idx1-ubyte.gz"]
 
 
-@pytest.mark.parametrize("name", datasets._ADDRESSES)
-def test_every_published_file_has_a_hash(name):
-    files = [f"{part}-{kind}-ubyte.gz" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
-    assert sorted(datasets._SHA256[name]) == sorted(files)
-    assert {len(bytes.fromhex(sha256)) for sha256 in datasets._SHA256[name].values()} == {32}
+def test_every_published_file_has_a_hash():
+    for published in datasets._PUBLISHED.values():
+        assert all(published.files.values())
+        for files in published.files.values():
+            assert {len(bytes.fromhex(sha256)) for sha256 in files.values()} == {32}
+
+
+def test_names_and_splits():
+    assert datasets.NAMES == ("cola", "digits", "fashion-mnist", "mnist", "poem-sentiment", "sst2")
+    assert datasets.SPLITS["digits"] == ()
+    assert datasets.SPLITS["cola"] == ("train", "dev")
+    assert datasets.SPLITS["sst2"] == ("train", "dev", "test")
 
 
 @pytest.mark.parametrize(("name", "split"), each_local(*FACTS))
@@ -151,7 +166,7 @@ def test_published_facts(name, split):
 def test_download_of_the_published_files(name, server, cache, monkeypatch):
     for path in (LOCAL / name).glob("t10k*"):
         server.files[f"/{path.name}"] = path.read_bytes()
-    monkeypatch.setitem(datasets._ADDRESSES, name, server.address)
+    move(monkeypatch, name, server.address)
     assert torch.equal(load(name, split="test").inputs, load(name, split="test", data_dir=LOCAL).inputs)
     assert len(server.requests) == 2
 
@@ -170,6 +185,94 @@ def test_names_of_clothes():
     tall, wide = occupied.any(2).sum(1), occupied.any(1).sum(1)
     ratio = {c: (tall / wide)[data.labels == data.classes.index(c)].mean() for c in ("Trouser", "Sneaker")}
     assert ratio["Trouser"] > 1.5 > 0.7 > ratio["Sneaker"]
+
+
+# Texts
+
+
+TEXTS = {  # of the published files: samples of each class
+    ("cola", "train"): [2528, 6023],
+    ("cola", "dev"): [162 + 162, 365 + 354],
+    ("poem-sentiment", "train"): [155, 555, 133, 49],
+    ("poem-sentiment", "dev"): [19, 69, 17, 0],
+    ("poem-sentiment", "test"): [19, 69, 16, 0],
+    ("sst2", "train"): [3310, 3610],
+    ("sst2", "dev"): [428, 444],
+    ("sst2", "test"): [912, 909],
+}
+
+
+@pytest.mark.parametrize(("name", "split"), each_local(*TEXTS))
+def test_published_facts_of_texts(name, split):
+    data = load(name, split=split)
+    assert data.kind == "texts"
+    assert data.labels.bincount(minlength=len(data.classes)).tolist() == TEXTS[name, split]
+    assert all(text.strip() and "\t" not in text and "\n" not in text for text in data.texts)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "label"),
+    each_local(
+        ("cola", "Our friends won't buy this analysis, let alone the next one we propose.", "acceptable"),
+        ("poem-sentiment", "with pale blue berries. in these peaceful shades--", "positive"),
+        (
+            "sst2",
+            "a stirring , funny and finally transporting re-imagining of beauty and the beast and 1930s horror films",
+            "positive",
+        ),
+    ),
+)
+def test_first_training_text(name, text, label):
+    data = load(name)
+    assert (data.texts[0], data.classes[data.labels[0]]) == (text, label)
+
+
+@needs_local("cola")
+def test_dev_of_cola_is_in_domain_then_out_of_domain():
+    dev = load("cola", split="dev")
+    assert dev.texts[0] == "The sailors rode the breeze clear of the rocks."
+    assert dev.texts[527] == "Somebody just left - guess who."
+    assert dev.labels[:527].sum() == 365
+
+
+@needs_local("sst2")
+def test_accents_survive():
+    assert "crème brûlée" in load("sst2", split="test").texts[1]
+
+
+@needs_local("poem-sentiment")
+def test_sentiments_are_counted_from_minus_one():
+    data = load("poem-sentiment", split="test")
+    labels = dict(zip(data.texts, (data.classes[label] for label in data.labels), strict=True))
+    assert labels["indignantly i hurled the cry:"] == "negative"
+    assert labels["my canoe to make more steady,"] == "no impact"
+
+
+@needs_local("sst2")
+def test_limit_of_texts():
+    some = load("sst2", limit=100)
+    assert len(some) == len(some.texts) == 100
+    whole = iter(load("sst2").texts)
+    assert all(text in whole for text in some.texts)  # in the order of publication
+
+
+@pytest.mark.parametrize(("name", "split"), [("cola", "test"), ("sst2", "validation"), ("poem-sentiment", "")])
+def test_splits_that_texts_do_not_have(name, split):
+    with pytest.raises(ValueError, match=f"split of '{name}' must be 'train' or 'dev'.*, got '{split}'"):
+        load(name, split=split)
+
+
+@needs_local("cola")
+def test_download_of_an_archive(server, cache, monkeypatch):
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        for path in (LOCAL / "cola").glob("*.tsv"):
+            file.write(path, f"cola_public/raw/{path.name}")
+    server.files["/cola.zip"] = archive.getvalue()
+    move(monkeypatch, "cola", f"{server.address}/cola.zip")
+    assert load("cola", split="dev").texts == load("cola", split="dev", data_dir=LOCAL).texts
+    assert len(load("cola")) == 8551
+    assert server.requests == ["/cola.zip"]
 
 
 # Limits
@@ -225,91 +328,14 @@ def test_limit_that_is_no_integer(limit, unchecked):
     [("digit", "'digits'"), ("MNIST", "'mnist'"), ("fashion_mnist", "'fashion-mnist'"), ("mnits", "'mnist'")],
 )
 def test_unknown_name_with_near_matches(name, near):
-    with pytest.raises(ValueError, match=f"did you mean {near}.*no data set '{name}', only 'digits', "):
+    with pytest.raises(ValueError, match=f"did you mean {near}.*no data set '{name}', only 'cola', 'digits', "):
         load(name)
 
 
 def test_unknown_name_without():
     with pytest.raises(ValueError) as caught:
         load("imagenet")
-    assert str(caught.value) == "name: there is no data set 'imagenet', only 'digits', 'fashion-mnist', 'mnist'"
-
-
-# Dataset
-
-
-@pytest.fixture
-def data():
-    return Dataset("mine", torch.arange(12.0).view(4, 3), torch.tensor([0, 1, 1, 0]), ("no", "yes"))
-
-
-@pytest.mark.parametrize(
-    ("index", "rows"),
-    [
-        (slice(1, 3), [1, 2]),
-        (torch.tensor([3, 0, 3, -2]), [3, 0, 3, 2]),
-        (torch.tensor([True, False, False, True]), [0, 3]),
-    ],
-)
-def test_selection(data, index, rows):
-    selected = data[index]
-    assert len(selected) == len(rows)
-    assert selected.inputs.tolist() == [data.inputs[row].tolist() for row in rows]
-    assert selected.labels.tolist() == [data.labels[row].item() for row in rows]
-    assert (selected.name, selected.classes) == (data.name, data.classes)
-
-
-@pytest.mark.parametrize("index", [2, [0, 1], torch.tensor(2), torch.tensor([[0, 1]])])
-def test_selection_by_anything_else(data, index, unchecked):
-    with pytest.raises(TypeError, match="index must be a slice or a one-dimensional tensor"):
-        data[index]
-
-
-def test_selection_of_nothing(data):
-    with pytest.raises(ValueError, match="n > 0"):
-        data[4:]
-
-
-def test_repr_tells_shapes(data):
-    assert repr(data) == "Dataset('mine', inputs=(4, 3), classes=2)"
-
-
-def test_frozen(data):
-    with pytest.raises(AttributeError):
-        data.name = "yours"
-
-
-def test_feeds_a_data_loader():
-    digits = load("digits", limit=100)
-    pairs = torch.utils.data.TensorDataset(digits.inputs, digits.labels)
-    images, labels = next(iter(torch.utils.data.DataLoader(pairs, batch_size=100)))
-    assert torch.equal(images, digits.inputs)
-    assert torch.equal(labels, digits.labels)
-
-
-@pytest.mark.parametrize(
-    ("inputs", "labels"),
-    [
-        (torch.zeros(3, 2), torch.zeros(4, dtype=torch.int64)),
-        (torch.zeros(3, 2), torch.zeros(3, 1, dtype=torch.int64)),
-        (torch.zeros(0, 2), torch.zeros(0, dtype=torch.int64)),
-        (torch.tensor(0.0), torch.tensor(0)),
-    ],
-)
-def test_shapes_that_do_not_fit(inputs, labels, unchecked):
-    with pytest.raises(ValueError, match="inputs and labels must have shapes"):
-        Dataset("mine", inputs, labels, ("a",))
-
-
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
-def test_inputs_that_are_not_finite(value):
-    inputs = torch.zeros(3, 2)
-    inputs[1, 1] = value
-    with pytest.raises(ValueError, match="inputs of 'mine' must be finite"):
-        Dataset("mine", inputs, torch.zeros(3, dtype=torch.int64), ("a",))
-
-
-@pytest.mark.parametrize("labels", [[0, 2], [-1, 0]])
-def test_labels_that_are_no_classes(labels):
-    with pytest.raises(ValueError, match=f"indices into 2 classes, got {min(labels)} to {max(labels)}"):
-        Dataset("mine", torch.zeros(2, 1), torch.tensor(labels), ("a", "b"))
+    assert str(caught.value) == (
+        "name: there is no data set 'imagenet', "
+        "only 'cola', 'digits', 'fashion-mnist', 'mnist', 'poem-sentiment', 'sst2'"
+    )

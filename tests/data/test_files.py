@@ -1,8 +1,11 @@
+import dataclasses
 import gzip
 import hashlib
+import io
 import os
 import socket
 import sys
+import zipfile
 
 import pytest
 
@@ -211,3 +214,42 @@ def test_without_pooch(file, cache, monkeypatch):
     monkeypatch.setitem(sys.modules, "pooch", None)
     with pytest.raises(ImportError, match="extra 'data'"):
         read(file)
+
+
+@pytest.fixture
+def member(server):
+    """A file that is published in a zip archive."""
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("folder/content.bin", CONTENT)
+    server.files["/all.zip"] = archive.getvalue()
+    sha256 = hashlib.sha256(CONTENT).hexdigest()
+    return PublishedFile("set", "content.bin", f"{server.address}/all.zip", sha256, "folder/content.bin")
+
+
+def test_member_of_an_archive(member, cache, server):
+    assert read(member) == read(member) == CONTENT
+    assert (cache / "set" / "all.zip").exists()
+    assert server.requests == ["/all.zip"]
+
+
+def test_local_copy_of_a_member_lies_outside_of_any_archive(member, copy, server):
+    folder, path = copy
+    path.with_suffix("").write_bytes(CONTENT)
+    assert read(member, folder) == CONTENT
+    assert server.requests == []
+
+
+@pytest.mark.parametrize("damage", [lambda archive: archive[:-30], lambda archive: b"<!DOCTYPE html>"])
+def test_damaged_archive_is_refused_and_removed(member, cache, server, damage):
+    whole = server.files["/all.zip"]
+    server.files["/all.zip"] = damage(whole)
+    with pytest.raises(ValueError, match=r"all.zip is a damaged zip archive.* was removed from the cache"):
+        read(member)
+    server.files["/all.zip"] = whole
+    assert read(member) == CONTENT
+
+
+def test_archive_without_the_member(member, cache):
+    with pytest.raises(ValueError, match="or one without folder/other"):
+        read(dataclasses.replace(member, member="folder/other"))

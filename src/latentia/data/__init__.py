@@ -1,6 +1,23 @@
-"""Data to learn from: embedded, downloaded and verified, or the user's own copy; and ways to divide it."""
+"""Data to learn from: embedded, downloaded and verified, or the user's own; and ways to divide it."""
 
-from latentia.data.datasets import Dataset, load
+from latentia.data.arrays import read_arrays
+from latentia.data.datasets import NAMES, load
+from latentia.data.images import read_images
+from latentia.data.parts import Parts, open_parts
+from latentia.data.samples import Dataset, Found, Kind
 from latentia.data.splits import stratified_split
+from latentia.data.tables import read_table
 
-__all__ = ["Dataset", "load", "stratified_split"]
+__all__ = [
+    "NAMES",
+    "Dataset",
+    "Found",
+    "Kind",
+    "Parts",
+    "load",
+    "open_parts",
+    "read_arrays",
+    "read_images",
+    "read_table",
+    "stratified_split",
+]

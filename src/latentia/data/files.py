@@ -9,6 +9,7 @@ import gzip
 import hashlib
 import os
 import sys
+import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,14 +30,16 @@ class PublishedFile:
     Attributes:
         folder: folder it lies in, within a local copy and within the cache: the name of the data set.
         name: file name, with `.gz` if it is published compressed.
-        address: web address.
+        address: web address, of the file or of a zip archive that it is in.
         sha256: hash of the content, decompressed.
+        member: path within the archive, if it is published in one. A local copy lies outside of any archive.
     """
 
     folder: str
     name: str
     address: str
     sha256: str
+    member: str | None = None
 
 
 def read(file: PublishedFile, data_dir: str | Path | None = None) -> bytes:
@@ -60,11 +63,13 @@ def read(file: PublishedFile, data_dir: str | Path | None = None) -> bytes:
         return _verified(_local(file, "data_dir", data_dir), file.sha256)
     if folder := os.environ.get(_VARIABLE):
         return _verified(_local(file, _VARIABLE, folder), file.sha256)
-    path = Path(require("pooch", "data").os_cache("latentia"), file.folder, file.name)
+    # An archive is cached as it is: its other members need not be downloaded again.
+    cached = file.name if file.member is None else file.address.rpartition("/")[2]
+    path = Path(require("pooch", "data").os_cache("latentia"), file.folder, cached)
     if not path.exists():
         _download(file, path)
     try:
-        return _verified(path, file.sha256)
+        return _verified(path, file.sha256, file.member)
     except ValueError as error:
         path.unlink(missing_ok=True)
         raise ValueError(f"{error}; it came from {file.address}, and was removed from the cache") from error
@@ -83,11 +88,11 @@ def _local(file: PublishedFile, origin: str, folder: str | Path) -> Path:
 def _download(file: PublishedFile, path: Path) -> None:
     pooch = require("pooch", "data")
     # No hash for pooch: it would be one of the compressed file.
-    shelf = pooch.create(path.parent, base_url="", registry={file.name: None}, urls={file.name: file.address})
+    shelf = pooch.create(path.parent, base_url="", registry={path.name: None}, urls={path.name: file.address})
     handled = sys.exception()
     try:
-        with _DownloadBar(file.name) as bar:
-            shelf.fetch(file.name, downloader=pooch.HTTPDownloader(progressbar=bar))
+        with _DownloadBar(path.name) as bar:
+            shelf.fetch(path.name, downloader=pooch.HTTPDownloader(progressbar=bar))
     except OSError as error:
         # Each layer of the network stack wraps the reason once more; the innermost says it in a few words.
         # (Further in may lie what the caller was handling when this began.)
@@ -100,8 +105,8 @@ def _download(file: PublishedFile, path: Path) -> None:
         ) from error
 
 
-def _verified(path: Path, sha256: str) -> bytes:
-    content = path.read_bytes()
+def _verified(path: Path, sha256: str, member: str | None = None) -> bytes:
+    content = path.read_bytes() if member is None else _extracted(path, member)
     # The first bytes tell, rather than the name: some servers and browsers decompress on the way.
     if content.startswith(b"\x1f\x8b"):
         try:
@@ -112,6 +117,14 @@ def _verified(path: Path, sha256: str) -> bytes:
     if found != sha256:
         raise ValueError(f"{path} is not as published: its content has sha256 {found}, expected {sha256}")
     return content
+
+
+def _extracted(path: Path, member: str) -> bytes:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.read(member)
+    except (KeyError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} is a damaged zip archive, or one without {member}: {error}") from error
 
 
 class _DownloadBar:
