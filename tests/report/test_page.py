@@ -372,7 +372,9 @@ def two_panels() -> Html:
         {**points, "name": label(HOSTILE), "showlegend": True},
         {**points, "xaxis": "x2", "yaxis": "y2", "y": [1, 0, 1], "showlegend": False},
     ]
-    return figure(data, layout, narrow=narrow, thumbnails=thumbnails(images), alt="two panels", caption="points")
+    return figure(
+        data, layout, narrow=narrow, linked=True, thumbnails=thumbnails(images), alt="two panels", caption="points"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -394,13 +396,13 @@ def test_hostile_text_is_shown_as_text(written: Path, visit: Callable[..., Any])
     legend = page.locator(".legendtext").first.text_content()
     assert legend.replace("\xa0", " ").split() == HOSTILE.split()
     hover(page, 0)
-    assert page.locator(".thumbnail p").all_text_contents() == [HOSTILE, "line"]
-    assert page.locator(".thumbnail b, .legendtext b, h1 b").count() == 0
+    assert page.locator(".details p").all_text_contents() == [HOSTILE, "line"]
+    assert page.locator(".details b, .legendtext b, h1 b").count() == 0
 
 
 def test_hovering_shows_the_image_and_rings_the_sample_everywhere(written: Path, visit: Callable[..., Any]) -> None:
     page = visit(written)
-    panel, rings = page.locator(".thumbnail"), page.locator(".ring:visible")
+    panel, rings = page.locator(".details"), page.locator(".ring:visible")
     assert panel.is_hidden() and rings.count() == 0
     hover(page, 1)
     panel.wait_for(state="visible")
@@ -459,7 +461,7 @@ def test_a_tap_shows_the_image_and_a_swipe_scrolls(written: Path, visit: Callabl
     box = page.locator(".plot .point").nth(1).bounding_box()
     middle = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     page.touchscreen.tap(*middle)
-    page.locator(".thumbnail").wait_for(state="visible")
+    page.locator(".details").wait_for(state="visible")
     finger = page.context.new_cdp_session(page)
     for step in range(12):
         touch = {"x": middle[0], "y": middle[1] - 15 * step}

@@ -1,10 +1,14 @@
 import re
+from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from latentia.separation import deletion_curve, highlight_tokens, importance_map
+from latentia.separation import deletion_curve, highlight_tokens, importance_color, importance_map
 
 
 def test_map_keeps_constants_and_enlarges_each_cell() -> None:
@@ -21,18 +25,125 @@ def test_map_keeps_constants_and_enlarges_each_cell() -> None:
         importance_map(q, (2, 2), (0, 8))
 
 
-def test_words_are_escaped_and_coloured_by_sign() -> None:
-    text = highlight_tokens(["<b>", "plain", "down"], torch.tensor([0.75, 0.0, -0.5]))
-    assert "<b>" not in text and "&lt;b&gt;" in text
-    spans = re.findall(r'rgba\((\d+),\d+,\d+,([\d.]+)\)" title="([-+\d.]+)"', text)
-    assert [(float(alpha), title) for _, alpha, title in spans] == [
-        (0.75, "+0.75"),
-        (0.0, "+0.00"),
-        (0.5, "-0.50"),
-    ]
-    assert spans[0][0] == spans[1][0] != spans[2][0]
-    with pytest.raises(ValueError, match="got 2 for 1 words"):
-        highlight_tokens(["a"], torch.zeros(2))
+def light(color: np.ndarray) -> np.ndarray:
+    """Relative luminance, as WCAG 2 defines it."""
+    linear = np.where(color <= 0.04045, color / 12.92, ((color + 0.055) / 1.055) ** 2.4)
+    return linear @ [0.2126, 0.7152, 0.0722]
+
+
+def test_colours_of_importance() -> None:
+    scale = importance_color(torch.linspace(-1, 1, 201)).numpy()
+    assert scale.shape == (201, 3) and scale.min() >= 0 and scale.max() <= 1
+    assert (scale[100] > 0.97).all()  # white at zero
+    assert (scale[:100, 2] > scale[:100, 0]).all() and (scale[101:, 0] > scale[101:, 2]).all()
+    assert (np.diff(light(scale))[:100] > 0).all() and (np.diff(light(scale))[100:] < 0).all()
+    q = torch.tensor([[0.3, -2.0], [7.0, 0.0]])
+    nested = importance_color(q)
+    assert nested.shape == (2, 2, 3)
+    torch.testing.assert_close(nested, torch.stack([importance_color(row.clamp(-1, 1)) for row in q]))
+    for wrong in (float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="q must be finite"):
+            importance_color(torch.tensor([0.0, wrong]))
+
+
+class Pieces(HTMLParser):
+    """The pieces of a highlighted text: what they say, their title and their style."""
+
+    def __init__(self, markup: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.pieces: list[tuple[str, str | None, str]] = []
+        self._open: list[dict[str, str | None]] = []
+        self.feed(markup)
+        self.close()
+        assert self._open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert tag == ("span" if self._open else "div")
+        self._open.append(dict(attrs))
+
+    def handle_endtag(self, tag: str) -> None:
+        self._open.pop()
+
+    def handle_data(self, data: str) -> None:
+        if self._open[1:]:
+            self.pieces.append((data, self._open[-1]["title"], str(self._open[-1]["style"])))
+        else:
+            self.pieces.append((data, None, ""))
+
+    def titles(self) -> list[tuple[str, str | None]]:
+        return [(text, title) for text, title, _ in self.pieces]
+
+
+def test_tokens_are_highlighted_where_they_lie() -> None:
+    markup = highlight_tokens("<b> is, plain", [(0, 3), (4, 6), (8, 13)], torch.tensor([0.75, 0.0, -0.5]))
+    assert "<b>" not in markup
+    found = Pieces(markup)
+    expected = [("<b>", "+0.75"), (" ", None), ("is", "+0.00"), (", ", None), ("plain", "-0.50")]
+    assert found.titles() == expected
+    (red, _), (blue, _) = ((style[12:18], style) for text, _, style in found.pieces if text in ("<b>", "plain"))
+    assert int(red[:2], 16) > int(red[4:], 16) and int(blue[:2], 16) < int(blue[4:], 16)
+    assert markup.startswith('<div dir="auto" style="background:#fafafa;color:#000;')
+
+
+def test_what_was_not_read_is_grey() -> None:
+    found = Pieces(highlight_tokens("no yes, yes no", [(3, 6), (8, 11)], torch.tensor([0.1, 0.2])))
+    unread = "not read by the model"
+    expected = [("no ", unread), ("yes", "+0.10"), (", ", None), ("yes", "+0.20"), (" no", unread)]
+    assert found.titles() == expected
+    assert Pieces(highlight_tokens(" all ", [(1, 4)], torch.tensor([0.0]))).titles()[0] == (" ", None)
+    assert Pieces(highlight_tokens("none", [(2, 2)], torch.tensor([0.9]))).titles() == [("none", unread)]
+    assert Pieces(highlight_tokens("none", [], torch.zeros(0))).titles() == [("none", unread)]
+    assert Pieces(highlight_tokens("", [(0, 0)], torch.zeros(1))).titles() == []
+
+
+def test_tokens_that_share_characters() -> None:
+    """The four bytes of an emoji are four tokens, each of which has the whole of it."""
+    q = torch.tensor([0.1, -0.6, 0.2, 0.0, 0.3])
+    (emoji, word) = Pieces(highlight_tokens("😭ab", [(0, 1)] * 4 + [(1, 3)], q)).pieces
+    assert emoji[:2] == ("😭", "+0.10, -0.60, +0.20, +0.00") and word[:2] == ("ab", "+0.30")
+    alone = Pieces(highlight_tokens("😭", [(0, 1)], q[1:2])).pieces[0]
+    assert emoji[2] == alone[2]
+    parts = Pieces(highlight_tokens("abc", [(0, 2), (1, 3)], torch.tensor([0.5, 0.25]))).titles()
+    assert parts == [("a", "+0.50"), ("b", "+0.50, +0.25"), ("c", "+0.25")]
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\0")), st.data())
+def test_any_text_comes_out_as_it_went_in(text: str, data: st.DataObject) -> None:
+    cut = st.integers(0, len(text))
+    spans = data.draw(st.lists(st.tuples(cut, cut).map(lambda pair: (min(pair), max(pair))), max_size=8))
+    q = torch.linspace(-1, 1, len(spans))
+    found = Pieces(highlight_tokens(text, spans, q))
+    assert "".join(piece for piece, _, _ in found.pieces) == text
+    titles = [title for piece, title, _ in found.pieces for _ in piece]
+    for k, title in enumerate(titles):
+        numbers = [f"{value:+.2f}" for (start, end), value in zip(spans, q.tolist(), strict=True) if start <= k < end]
+        assert title == ", ".join(numbers) if numbers else title in (None, "not read by the model")
+
+
+def test_ink_stands_out_from_every_colour() -> None:
+    q = torch.linspace(-1, 1, 201)
+    pieces = Pieces(highlight_tokens("x" * 201, [(i, i + 1) for i in range(201)], q)).pieces
+    for _, _, style in pieces:
+        ground, ink = re.fullmatch(r"background:#(\w{6});color:(#000|#fff)", style).groups()
+        ground_light = light(np.array(list(bytes.fromhex(ground))) / 255)
+        ink_light = float(ink == "#fff")
+        high, low = max(ground_light, ink_light), min(ground_light, ink_light)
+        assert (high + 0.05) / (low + 0.05) > 4.5
+
+
+@pytest.mark.parametrize(
+    ("spans", "q", "words"),
+    [
+        ([(0, 1)], [0.0, 0.0], "one importance a span, got 2 for 1 spans"),
+        ([(0, 1), (2, 5)], [0.0, 0.0], r"spans\[1\] must lie in the text of 4 characters, got \(2, 5\)"),
+        ([(-1, 1)], [0.0], r"spans\[0\] must lie"),
+        ([(3, 1)], [0.0], r"spans\[0\] must lie"),
+        ([(0, 1)], [float("nan")], "q must be finite"),
+    ],
+)
+def test_spans_that_do_not_fit(spans: list[tuple[int, int]], q: list[float], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        highlight_tokens("text", spans, torch.tensor(q))
 
 
 class CountsBright(nn.Module):

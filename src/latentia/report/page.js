@@ -93,19 +93,9 @@
     return element;
   }
 
-  // A point's customdata is [key, line, line, ...]. Hovering shows picture number `key` of the sprite over these
-  // lines, and rings every point with that key: the same sample, wherever it lies in the other panels.
-  function showThumbnails(plot, { source, columns, count, width, height }) {
-    const places = new Map();
-    plot.description.data.forEach(({ customdata = [], x, y, xaxis = "x", yaxis = "y" }, trace) =>
-      customdata.forEach(([key], i) =>
-        places.set(key, [...(places.get(key) ?? []), { trace, xaxis, yaxis, x: x[i], y: y[i] }]),
-      ),
-    );
-    const most = Math.max(...[...places.values()].map((list) => list.length));
-    const rings = Array.from({ length: most }, () => add(plot.parentElement, "ring"));
-    const panel = add(plot.parentElement, "thumbnail");
-    const picture = panel.appendChild(document.createElement("div"));
+  // A function that gives picture number `key` of a sprite, or nothing past the last one.
+  function thumbnail({ source, columns, count, width, height }) {
+    const picture = document.createElement("div");
     picture.className = "picture";
     const zoom = Math.max(1, Math.round(96 / Math.max(width, height)));
     Object.assign(picture.style, {
@@ -114,6 +104,26 @@
       backgroundImage: `url("${source}")`,
       backgroundSize: `${columns * width * zoom}px auto`,
     });
+    return (key) => {
+      const [column, row] = [key % columns, Math.floor(key / columns)];
+      picture.style.backgroundPosition = `${-column * width * zoom}px ${-row * height * zoom}px`;
+      return key < count ? [picture] : [];
+    };
+  }
+
+  // A point's customdata is [key, line, line, ...]. Hovering shows these lines, below picture number `key` of the
+  // sprite if there is one, and rings every point with that key: the same sample, wherever it lies in other panels.
+  function link(plot, sprite) {
+    const places = new Map();
+    plot.description.data.forEach(({ customdata = [], x, y, xaxis = "x", yaxis = "y" }, trace) =>
+      customdata.forEach(([key], i) =>
+        places.set(key, [...(places.get(key) ?? []), { trace, xaxis, yaxis, x: x[i], y: y[i] }]),
+      ),
+    );
+    const most = Math.max(...[...places.values()].map((list) => list.length));
+    const rings = Array.from({ length: most }, () => add(plot.parentElement, "ring"));
+    const panel = add(plot.parentElement, "details");
+    const show = sprite ? thumbnail(sprite) : () => [];
 
     function position({ xaxis, yaxis, x, y }) {
       const layout = plot._fullLayout;
@@ -127,7 +137,7 @@
       for (const element of [panel, ...rings]) element.hidden = true;
     }
 
-    function show({ points: [point] }) {
+    function reveal({ points: [point] }) {
       if (!point.customdata) return;
       hide();
       const [key, ...lines] = point.customdata;
@@ -136,24 +146,25 @@
         rings[i].hidden = !inside || plot._fullData[place.trace].visible !== true;
         Object.assign(rings[i].style, { left: `${left}px`, top: `${top}px` });
       });
-      picture.hidden = key >= count;
-      const [column, row] = [key % columns, Math.floor(key / columns)];
-      picture.style.backgroundPosition = `${-column * width * zoom}px ${-row * height * zoom}px`;
-      const text = lines.map((line) => Object.assign(document.createElement("p"), { textContent: line }));
-      panel.replaceChildren(picture, ...text);
+      const text = lines.map((line) =>
+        Object.assign(document.createElement("p"), { textContent: line, dir: "auto" }),
+      );
+      panel.replaceChildren(...show(key), ...text);
       panel.hidden = false;
+      // Right of the point; where there is no room, left of it; where there is none either, as on a phone, below.
       const hovered = places.get(key).find((place) => place.trace === point.curveNumber);
       const { left, top } = position(hovered);
       const room = plot.parentElement.clientWidth - panel.offsetWidth;
-      const beside = left + 18 <= room ? left + 18 : left - 18 - panel.offsetWidth;
-      Object.assign(panel.style, {
-        left: `${Math.min(Math.max(beside, 0), room)}px`,
-        top: `${Math.max(top - panel.offsetHeight / 2, 0)}px`,
-      });
+      const beside = [left + 18, left - 18 - panel.offsetWidth].find((x) => x >= 0 && x <= room);
+      const [x, y] =
+        beside === undefined
+          ? [Math.min(Math.max(left - panel.offsetWidth / 2, 0), room), top + 18]
+          : [beside, Math.max(top - panel.offsetHeight / 2, 0)];
+      Object.assign(panel.style, { left: `${x}px`, top: `${y}px` });
     }
 
-    plot.on("plotly_hover", show);
-    plot.on("plotly_click", show); // a tap does not hover
+    plot.on("plotly_hover", reveal);
+    plot.on("plotly_click", reveal); // a tap does not hover
     document.addEventListener("pointerdown", hide);
     plot.on("plotly_unhover", hide);
     plot.on("plotly_relayouting", hide);
@@ -163,7 +174,7 @@
   for (const plot of plots) {
     plot.description = JSON.parse(plot.nextElementSibling.textContent);
     draw(plot).then(() => {
-      if (plot.description.thumbnails) showThumbnails(plot, plot.description.thumbnails);
+      if (plot.description.linked) link(plot, plot.description.thumbnails);
     });
   }
 

@@ -270,6 +270,7 @@ def figure(
     alt: str,
     caption: str,
     narrow: Mapping[str, Any] | None = None,
+    linked: bool = False,
     thumbnails: Mapping[str, Any] | None = None,
 ) -> Html:
     """An interactive figure and the caption that says how to read it.
@@ -281,9 +282,10 @@ def figure(
         alt: what the figure shows, for those who cannot see it.
         caption: how to read it; the page puts those words in front.
         narrow: changes to the layout on a narrow screen, merged into it.
-        thumbnails: from the function `thumbnails`: each trace's `customdata` is then one list for each point,
-            the number of its image and lines of text. Hovering shows that image over those lines, and rings
-            all points that have the same number; a number past the last image shows the text alone.
+        linked: each trace's `customdata` is one list for each point: the number of what it stands for, and lines of
+            text. Hovering shows those lines, and rings all points that have the same number.
+        thumbnails: from the function `thumbnails`, for linked points: the image of that number stands over the
+            lines; past the last image there are the lines alone.
 
     Returns:
         The markup.
@@ -299,6 +301,7 @@ def figure(
         "data": list(data),
         "layout": {key: value for key, value in layout.items() if key != "template"},
         "narrow": narrow,
+        "linked": linked,
         "thumbnails": thumbnails,
     }
     try:

@@ -33,6 +33,8 @@ def separation_table(results: dict[str, Any]) -> Table:
 
 def _interval(value: dict[str, float | None], sign: str = "") -> str:
     mean, low, high = value["mean"], value["low"], value["high"]
+    if mean is None:
+        return "–"
     if low is None or high is None:
         return f"{mean:{sign}.3f}"
     return f"{mean:{sign}.3f} ± {(high - low) / 2:.3f}"

@@ -1,16 +1,19 @@
-"""Atom modeling: show importances over images and words, and test what they are worth by deletion."""
+"""Atom modeling: show importances over images and texts, and test what they are worth by deletion."""
 
 import html
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from latentia.modes import evaluating
 
-__all__ = ["DeletionCurve", "deletion_curve", "highlight_tokens", "importance_map"]
+__all__ = ["DeletionCurve", "deletion_curve", "highlight_tokens", "importance_color", "importance_map"]
 
 
 def importance_map(
@@ -24,7 +27,8 @@ def importance_map(
         size: height and width of the image in pixels.
 
     Returns:
-        The bilinearly enlarged map, still in [-1, 1]; draw it with a diverging colour map centred at 0.
+        The bilinearly enlarged map, still in [-1, 1]; draw it with `importance_color`, or another
+        diverging colour map centred at 0.
 
     Raises:
         ValueError: if the grid does not hold exactly t tokens, or the size is not positive.
@@ -37,27 +41,84 @@ def importance_map(
     return nn.functional.interpolate(cells, size=size, mode="bilinear", align_corners=False).squeeze(1)
 
 
-def highlight_tokens(words: Sequence[str], q: Float[Tensor, "t"]) -> str:
-    """Write words as HTML with a background that shows their importance: orange for nucleus, blue for electron.
+def importance_color(q: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape 3"]:
+    """Colour importances: red for nucleus, white at zero, blue for electron.
+
+    The two sides are told apart with any of the common kinds of colour blindness, and the further from zero, the
+    darker, so that they survive a grey print too.
 
     Args:
-        words: the t tokens of one sample.
-        q: their signed importances, in [-1, 1].
+        q: signed importances; beyond [-1, 1] the colour is that of the nearer end.
 
     Returns:
-        One `<span>` a word, separated by spaces; the words are escaped, the number stands in the title.
+        Red, green and blue, in [0, 1].
 
     Raises:
-        ValueError: if there are not as many importances as words.
+        ValueError: if an importance is NaN or infinite.
     """
-    if len(words) != len(q):
-        raise ValueError(f"there must be one importance a word, got {len(q)} for {len(words)} words")
-    spans = []
-    for word, value in zip(words, q.tolist(), strict=True):
-        color = "230,97,1" if value >= 0 else "33,102,172"
-        style = f"background:rgba({color},{min(abs(value), 1):.2f})"
-        spans.append(f'<span style="{style}" title="{value:+.2f}">{html.escape(word)}</span>')
-    return " ".join(spans)
+    if not q.isfinite().all():
+        raise ValueError("q must be finite, got NaN or infinity")
+    stops = (-1, -0.5, -0.2, 0, 0.2, 0.5, 1)
+    blues = ((16, 64, 138), (72, 132, 200), (168, 203, 233))
+    reds = ((250, 200, 172), (230, 111, 82), (158, 20, 34))
+    colors = np.array([*blues, (250, 250, 250), *reds]) / 255
+    values = q.detach().float().cpu().numpy()
+    return torch.tensor(np.stack([np.interp(values, stops, channel) for channel in colors.T], axis=-1)).float()
+
+
+def highlight_tokens(text: str, spans: Sequence[tuple[int, int]], q: Float[Tensor, "t"]) -> str:
+    """Write a text as HTML with the importance of each token as the colour behind its characters.
+
+    The spans are what a tokenizer of Hugging Face returns as `offset_mapping`. A token without characters is not
+    seen. Where several tokens share a character, as bytes of an emoji do, the colour is that of the most important.
+    Characters between tokens have no colour; those before the first and after the last are grey, since they are
+    what the model did not read. O(t log t) for spans that do not overlap much.
+
+    Args:
+        text: what was read.
+        spans: for each of the t tokens, where its characters start and where they end, as in `text[start:end]`.
+        q: signed importances of the tokens, coloured by `importance_color`.
+
+    Returns:
+        One `<div>` that brings its own paper and ink, and so looks the same on light and dark pages. The text is
+        escaped; the numbers stand in titles.
+
+    Raises:
+        ValueError: if there are not as many importances as spans, a span does not lie in the text, or an
+            importance is NaN or infinite.
+    """
+    if len(spans) != len(q):
+        raise ValueError(f"there must be one importance a span, got {len(q)} for {len(spans)} spans")
+    for i, (start, end) in enumerate(spans):
+        if not 0 <= start <= end <= len(text):
+            raise ValueError(f"spans[{i}] must lie in the text of {len(text)} characters, got ({start}, {end})")
+    values, colors = q.tolist(), importance_color(q)
+    # The text is cut wherever a token starts or ends; each piece then belongs to the same tokens throughout.
+    edges = sorted({0, len(text), *(edge for span in spans if span[0] < span[1] for edge in span)})
+    tokens: dict[int, list[int]] = {edge: [] for edge in edges}
+    for i, (start, end) in enumerate(spans):
+        for edge in edges[bisect_left(edges, start) : bisect_left(edges, end)]:
+            tokens[edge].append(i)
+    read = [edge for edge in edges if tokens[edge]]
+    pieces = []
+    for start, end in pairwise(edges):
+        piece = html.escape(text[start:end])
+        if tokens[start]:
+            color = colors[max(tokens[start], key=lambda i: abs(values[i]))]
+            # Black on the lighter part of the scale, white on the dark ends: the contrast is above 4.5 everywhere.
+            ink = "#000" if color.pow(2.2) @ torch.tensor([0.2126, 0.7152, 0.0722]) > 0.18 else "#fff"
+            title = ", ".join(f"{values[i]:+.2f}" for i in tokens[start])
+            piece = f'<span style="background:{_hex(color)};color:{ink}" title="{title}">{piece}</span>'
+        elif piece.strip() and not (read and read[0] < start < read[-1]):
+            piece = f'<span style="color:#6b7280" title="not read by the model">{piece}</span>'
+        pieces.append(piece)
+    paper = _hex(importance_color(torch.zeros(())))
+    style = f"background:{paper};color:#000;white-space:pre-wrap;overflow-wrap:anywhere"
+    return f'<div dir="auto" style="{style}">{"".join(pieces)}</div>'
+
+
+def _hex(color: Float[Tensor, "3"]) -> str:
+    return "#" + bytes((color * 255).round().int().tolist()).hex()
 
 
 @dataclass(frozen=True)

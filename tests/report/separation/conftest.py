@@ -1,6 +1,7 @@
-"""A run folder as `latentia separate digits` leaves it: real images, numbers made up (and always the same)."""
+"""Run folders as `latentia separate` leaves them: of images, texts and tokens; numbers made up (always the same)."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,35 @@ METRICS = {
     "electron": "electron tokens, share",
 }
 
+SCRIPT = "<script>alert(1)</script> & \"quotes\" 'too'"
+SENTENCES = [
+    "A warm, patient film that trusts its actors and is repaid for it in every scene.",
+    "Two hours of noise, and not one line that anyone would want to hear again.",
+    f"The subtitles read {SCRIPT} where a joke should have been.",
+    "She laughed 👩\u200d👩\u200d👧 and then cried 😭😭 at the very same picture.",
+    "Cafe\u0301 scenes, nai\u0308ve songs, a re\u0301sume\u0301 of every cliche\u0301 there is.",
+    "הסרט הזה היה טוב מאוד, (really) ומצחיק.",
+    "فيلم جميل جدا، ولكن النهاية طويلة.",
+    "  Indented,\n\tbroken over lines,\nand better for it.  ",
+    "Donaudampfschifffahrtselektrizitaetenhauptbetriebswerkbauunterbeamtengesellschaft" * 2 + ", says the hero.",
+    "Nothing in it is wrong. Nothing in it is right either. " + "It goes on. " * 60 + "Then it ends.",
+    "なかなか面白い映画でした。",
+    "Meh",
+]
+STABILITY = {"plain": 0.123, "atoms": 0.456}
+NOTES = ["3 rows without text were left out.", "The largest class has 5.2 times the samples of the smallest <b>."]
+LONGEST = 40  # tokens that the model of the texts reads
 
-def results(classes: list[str]) -> dict[str, Any]:
+
+def spans(text: str) -> list[list[int]]:
+    """Words, signs, and four bytes for each emoji, as tokenizers find them, with one token that has no characters."""
+    found = []
+    for match in re.finditer(r"\w[\w\u0300-\u036f]*|[^\w\s]", text):
+        found += [[*match.span()]] * (4 if ord(match[0][0]) > 0xFFFF else 1)
+    return [[0, 0], *found][:LONGEST]
+
+
+def results(classes: list[str], kind: str = "images") -> dict[str, Any]:
     """A `results.json`: plausible numbers around which nothing in the report may depend."""
     random = np.random.default_rng(0)
     epoch = np.arange(EPOCHS)
@@ -67,6 +95,13 @@ def results(classes: list[str]) -> dict[str, Any]:
         width = 0.005 if i == 0 else 0.6  # so that one interval misses zero and the others do not
         bounds = {key: {"mean": mean, "low": mean - width, "high": mean + width} for key, mean in values.items()}
         summary.append({"metric": metric, "label": label, **bounds})
+    # What there is of texts and tokens only, so that images stay the run from before there were these.
+    more: dict[str, Any] = {}
+    more_data: dict[str, Any] = {"shape": [1, 8, 8]}
+    if kind != "images":
+        bounds = {arm: {"mean": mean, "low": mean - 0.1, "high": mean + 0.1} for arm, mean in STABILITY.items()}
+        more = {"stability": bounds}
+        more_data = {"kind": kind, "notes": NOTES, "majority": 0.75}
     return {
         "schema": 1,
         "created": "2026-01-02T03:04:05+00:00",
@@ -77,7 +112,7 @@ def results(classes: list[str]) -> dict[str, Any]:
             "validation": 360,
             "test": 360,
             "classes": classes,
-            "shape": [1, 8, 8],
+            **more_data,
         },
         "configuration": {
             "backbone": "transformer",
@@ -90,16 +125,38 @@ def results(classes: list[str]) -> dict[str, Any]:
             "limit": None,
         },
         "versions": {"latentia": "0.1.0", "torch": torch.__version__},
-        "grid": [4, 4],
+        "grid": [4, 4] if kind == "images" else None,
         "arms": ["plain", "atoms"],
         "runs": runs,
         "summary": summary,
+        **more,
     }
 
 
 @pytest.fixture
 def make_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     return build_run(tmp_path_factory)
+
+
+@pytest.fixture
+def make_texts(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
+    return lambda: build_texts(tmp_path_factory.mktemp("texts"))
+
+
+@pytest.fixture(scope="session")
+def texts_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One run folder of texts for all tests that only read: 48 samples, of which 24 have a text."""
+    return build_texts(tmp_path_factory.mktemp("texts"))
+
+
+@pytest.fixture(scope="session")
+def tokens_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same samples as nothing but tokens."""
+    folder = build_texts(tmp_path_factory.mktemp("tokens"))
+    (folder / "samples.json").unlink()
+    numbers = results(["negative", "positive"], "tokens")
+    (folder / "results.json").write_text(json.dumps(numbers), encoding="utf-8")
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -136,3 +193,28 @@ def build_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         return folder
 
     return build
+
+
+def build_texts(folder: Path) -> Path:
+    texts = [SENTENCES[i % 12] if i < 12 else f"{i}: {SENTENCES[i % 12]}" for i in range(48)]
+    places = [spans(text) for text in texts]
+    random = torch.Generator().manual_seed(0)
+    # A token more than any text has, before the others, as that which begins a text is.
+    mask = torch.zeros(48, LONGEST + 1, dtype=torch.bool)
+    for i, found in enumerate(places):
+        mask[i, 1 : len(found) + 1] = True
+    labels = torch.arange(48) // 2 % 2
+    ids = [f"row {i}" for i in range(48)]
+    (folder / "latents").mkdir()
+    for arm in ("plain", "atoms"):
+        tokens = torch.randn(*mask.shape, 8, generator=random) + 2 * labels[:, None, None]
+        importance = torch.tanh(1.5 * torch.randn(mask.shape, generator=random)) * mask
+        prediction = torch.where(torch.rand(48, generator=random) < 0.1, 1 - labels, labels)
+        attributes = {"importance": importance, "prediction": prediction}
+        latents = Latents(tokens, mask=mask, labels=labels, ids=ids, attributes=attributes)
+        latents.save(folder / "latents" / f"{arm}-seed0.safetensors")
+    samples = {"ids": ids[:24], "texts": texts[:24], "spans": places[:24]}
+    (folder / "samples.json").write_text(json.dumps(samples), encoding="utf-8")
+    numbers = results(["negative", "positive"], "texts")
+    (folder / "results.json").write_text(json.dumps(numbers), encoding="utf-8")
+    return folder

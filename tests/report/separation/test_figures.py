@@ -2,6 +2,7 @@ import base64
 import io
 import json
 import re
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from PIL import Image
 
 from latentia.report.page import Html
 from latentia.report.separation import figures
-from latentia.report.separation.run import SeparationRun, read_separation_run
+from latentia.report.separation.run import SeparationRun, Text, read_separation_run
+from latentia.separation import importance_color
 
 
 @pytest.fixture(scope="module")
@@ -116,23 +118,13 @@ def test_the_same_classes_take_turns(run: SeparationRun) -> None:
     assert re.findall(r'class="name">([^<]*)<', figures.importance_figure(two)) == ["0", "1"] * 5
 
 
-def test_colour_of_importance() -> None:
-    scale = figures._color(torch.linspace(-1, 1, 201)[None])[:, 0]
-    red, green, blue = scale
-    assert scale.min() >= 0 and scale.max() <= 1
-    assert (scale[:, 100] > 0.97).all()  # white at zero
-    assert (blue[:100] > red[:100]).all() and (red[101:] > blue[101:]).all()
-    light = 0.2126 * red + 0.7152 * green + 0.0722 * blue
-    assert (light[:101].diff() > 0).all() and (light[100:].diff() < 0).all()
-
-
 @pytest.mark.parametrize("background", [0, 255])
 def test_without_ink_the_colour_is_the_scales_own(background: int) -> None:
     importance = torch.linspace(-1, 1, 36).reshape(6, 6)
     image = torch.full((3, 6, 6), background, dtype=torch.uint8)
     image[:, 2, 3] = 255 - background
     tinted = figures._tinted(image, importance).float() / 255
-    scale = figures._color(importance)
+    scale = importance_color(importance).movedim(-1, 0)
     blank = torch.ones(6, 6, dtype=torch.bool)
     blank[2, 3] = False
     torch.testing.assert_close(tinted[:, blank], scale[:, blank], atol=1 / 255, rtol=0)
@@ -142,6 +134,106 @@ def test_without_ink_the_colour_is_the_scales_own(background: int) -> None:
 def test_importance_of_colour_images_and_large_ones(run: SeparationRun) -> None:
     large = run.images.repeat(1, 3, 25, 25)  # 200 x 200
     assert pictures(figures.importance_figure(run._replace(images=large)))[1].shape == (200, 200, 3)
+
+
+def test_no_map_where_there_is_no_grid(run: SeparationRun) -> None:
+    with pytest.raises(ValueError, match="lie in no grid"):
+        figures.importance_figure(run._replace(results=run.results | {"grid": None}))
+
+
+# Texts and tokens
+
+
+@pytest.fixture(scope="module")
+def texts(texts_folder: Path) -> SeparationRun:
+    return read_separation_run(texts_folder)
+
+
+@pytest.fixture(scope="module")
+def tokens(tokens_folder: Path) -> SeparationRun:
+    return read_separation_run(tokens_folder)
+
+
+class Highlights(HTMLParser):
+    """The text of each paper, and, by its pieces, the titles."""
+
+    def __init__(self, markup: str) -> None:
+        super().__init__()
+        self.papers: list[str] = []
+        self.pieces: list[list[tuple[str, str | None]]] = []
+        self._depth, self._title = 0, None
+        self.feed(markup)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
+        if tag == "div" and (self._depth or found.get("class") == "paper"):
+            self._depth += 1
+            if self._depth == 1:
+                self.papers.append("")
+                self.pieces.append([])
+        self._title = found.get("title")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._depth -= tag == "div" and self._depth > 0
+        self._title = None
+
+    def handle_data(self, data: str) -> None:
+        if self._depth:
+            self.papers[-1] += data
+            self.pieces[-1].append((data, self._title))
+
+
+def test_texts_are_highlighted_in_both_arms(texts: SeparationRun) -> None:
+    markup = figures.importance_figure(texts)
+    found = Highlights(markup)
+    chosen = [0, 2, 1, 3, 4, 6, 5, 7, 8, 10]  # the classes are negative, negative, positive, positive, ...
+    assert re.findall(r'class="name">([^<]*)</span> sample row (\d+)<', markup) == [
+        (("negative", "positive")[k % 2], str(i)) for k, i in enumerate(chosen)
+    ]
+    assert len(found.papers) == 20
+    for k, (paper, pieces) in enumerate(zip(found.papers, found.pieces, strict=True)):
+        i, arm = chosen[k // 2], ("plain", "atoms")[k % 2]
+        text, spans = texts.texts[i]
+        assert paper == text
+        values = texts.spaces[arm].importance[i, texts.mask[i]].tolist()
+        numbers = {text[a:b]: f"{q:+.2f}" for (a, b), q in zip(spans, values, strict=True) if spans.count((a, b)) == 1}
+        shown = {piece: title for piece, title in pieces if title is not None}
+        words = [piece for piece in numbers if piece and text.count(piece) == 1]
+        assert len(words) > 1 and [shown[word] for word in words] == [numbers[word] for word in words]
+
+
+def test_what_was_cut_off_is_shown_grey_and_not_without_end(texts: SeparationRun) -> None:
+    text, spans = "one two" + " more" * 1000, ((0, 3), (4, 7))
+    long = texts._replace(texts=(Text(text, spans),), mask=torch.arange(texts.mask.shape[1]).expand(48, -1) < 2)
+    pieces = Highlights(figures.importance_figure(long)).pieces[0]
+    assert [piece for piece, _ in pieces[:3]] == ["one", " ", "two"]
+    assert pieces[3] == (text[7:307] + "…", "not read by the model")
+
+
+def test_hovering_shows_the_beginning_of_a_text(texts: SeparationRun) -> None:
+    space = described(figures.space_figure(texts, torch.arange(48)))
+    assert space["linked"] and space["thumbnails"] is None
+    rows = {key: lines for trace in space["data"] for key, *lines in trace.get("customdata", [])}
+    assert len(rows) == 48
+    for key, lines in rows.items():
+        assert lines[2] == f"sample row {key}"
+        assert lines[3:] == ([] if key >= 24 else [texts.texts[key].text[:300] + "…" * (key in (9, 21))])
+
+
+def test_tokens_get_a_strip_with_a_cell_for_each(tokens: SeparationRun) -> None:
+    space = described(figures.space_figure(tokens, torch.arange(48)))
+    assert space["linked"] and space["thumbnails"] is None
+    assert all(len(row) == 4 for trace in space["data"] for row in trace.get("customdata", []))
+    markup = figures.importance_figure(tokens)
+    *strips, _ = pictures(markup)
+    widths = re.findall(r"width: ([\d.]+)%", markup)
+    assert len(strips) == len(widths) == 20
+    most = int(tokens.mask.sum(dim=1).max())
+    for k, i in enumerate([0, 2, 1, 3]):
+        for arm, strip, width in zip(("plain", "atoms"), strips[2 * k :], widths[2 * k :], strict=False):
+            q = tokens.spaces[arm].importance[i, tokens.mask[i]]
+            np.testing.assert_allclose(strip[0] / 255, importance_color(q), atol=0.51 / 255)
+            assert float(width) == pytest.approx(100 * len(q) / most, abs=0.01)
 
 
 # Curves
@@ -183,7 +275,9 @@ def test_training_figure(run: SeparationRun) -> None:
 
 def test_deletion_figure() -> None:
     kept = {"first": np.array([[1.0, 0.2], [1.0, 0.4]]), "random": np.array([[1.0, 0.8], [1.0, 0.6]])}
-    found = described(figures.deletion_figure([0, 1], {"plain": kept, "atoms": {**kept, "first": kept["first"] / 2}}))
+    found = described(
+        figures.deletion_figure([0, 1], {"plain": kept, "atoms": {**kept, "first": kept["first"] / 2}}, "text")
+    )
     lines = {(t.get("xaxis"), t["name"]): t for t in found["data"] if "name" in t}
     assert lines["x", "first"]["y"] == pytest.approx([1, 0.3]) and lines["x2", "first"]["y"] == pytest.approx(
         [0.5, 0.15]

@@ -39,6 +39,81 @@ def test_run_is_read(run_folder: Path) -> None:
         assert torch.equal(run.labels, latents.labels)
 
 
+def test_runs_from_before_there_were_texts(run_folder: Path) -> None:
+    results = json.loads((run_folder / "results.json").read_text())
+    assert "stability" not in results and not {"kind", "notes", "majority"} & set(results["data"])
+    run = read_separation_run(run_folder)
+    assert (run.kind, run.noun, run.shown, run.texts) == ("images", "image", 200, ())
+    assert run.results["stability"] is None and run.results["data"]["majority"] is None
+    assert run.results["data"]["notes"] == [] and run.mask.all()
+
+
+def test_images_may_have_no_grid(make_run: MakeRun) -> None:
+    folder = make_run()
+    change_results(folder, lambda results: results.update(grid=None))
+    assert read_separation_run(folder).results["grid"] is None
+
+
+def test_texts_are_read(texts_folder: Path) -> None:
+    run = read_separation_run(texts_folder)
+    samples = json.loads((texts_folder / "samples.json").read_text())
+    assert (run.kind, run.noun, run.shown, run.images) == ("texts", "text", 24, None)
+    assert [text for text, _ in run.texts] == samples["texts"]
+    assert [[list(span) for span in spans] for _, spans in run.texts] == samples["spans"]
+    assert [len(spans) for _, spans in run.texts] == run.mask[:24].sum(dim=1).tolist()
+    for arm, space in run.spaces.items():
+        latents = Latents.load(texts_folder / "latents" / f"{arm}-seed0.safetensors")
+        means = [values[real].mean(dim=0) for values, real in zip(latents.values, run.mask, strict=True)]
+        torch.testing.assert_close(space.pooled, torch.stack(means))
+
+
+def test_tokens_are_read(tokens_folder: Path) -> None:
+    run = read_separation_run(tokens_folder)
+    assert (run.kind, run.noun, run.shown, run.images, run.texts) == ("tokens", "sample", 0, None, ())
+    assert run.results["stability"]["atoms"]["mean"] == 0.456 and run.results["data"]["majority"] == 0.75
+
+
+def test_texts_that_do_not_fit(make_texts: Callable[[], Path]) -> None:
+    folder = make_texts()
+    path = folder / "samples.json"
+    fine = json.loads(path.read_text())
+    read_separation_run(folder)
+    first, *others = fine["spans"]
+    cases: list[tuple[Any, str]] = [
+        ([fine], "samples.json must be an object, got list"),
+        ({"ids": fine["ids"], "texts": fine["texts"]}, "'spans' is missing"),
+        (fine | {"ids": fine["ids"][1:]}, "as many ids as texts.*'ids': 23"),
+        (fine | {"texts": [*fine["texts"][1:], None]}, r"texts\[23\] must be str, got None"),
+        ({"ids": [], "texts": [], "spans": []}, "at least one"),
+        (fine | {"ids": fine["ids"][::-1]}, "ids must be the ids of the first 24 latents"),
+        (fine | {"spans": [first[1:], *others]}, r"spans\[0\] must be one for each of 19 real tokens, got 18"),
+        (fine | {"spans": [[[0, 81], *first[1:]], *others]}, r"must lie in a text of 80 characters, got \[0, 81\]"),
+        (fine | {"spans": [[[-1, 1], *first[1:]], *others]}, r"spans\[0\] must lie in a text"),
+        (fine | {"spans": [[[2, 1], *first[1:]], *others]}, r"spans\[0\] must lie in a text"),
+        (fine | {"spans": [[[2], *first[1:]], *others]}, r"spans\[0\] must lie in a text"),
+        (fine | {"spans": [[[0.5, 1], *first[1:]], *others]}, r"spans\[0\]\[0\]\[0\] must be int, got 0.5"),
+    ]
+    for samples, message in cases:
+        path.write_text(json.dumps(samples))
+        with pytest.raises(ValueError, match=message):
+            read_separation_run(folder)
+    path.write_bytes(b"{")
+    with pytest.raises(ValueError, match=r"samples\.json is damaged"):
+        read_separation_run(folder)
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match=r"no samples\.json"):
+        read_separation_run(folder)
+
+
+def test_arms_must_have_the_same_padding(make_texts: Callable[[], Path]) -> None:
+    folder = make_texts()
+    mask = Latents.load(folder / LATENTS).mask
+    assert mask is not None
+    change_latents(folder, mask=mask.roll(1, dims=1))
+    with pytest.raises(ValueError, match="do not hold the same samples"):
+        read_separation_run(folder)
+
+
 def test_latents_are_those_of_the_first_seed(make_run: MakeRun) -> None:
     folder = make_run()
     change_results(folder, lambda results: results["configuration"].update(seeds=[2, 0, 1]))
@@ -99,6 +174,12 @@ CHANGES: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
     (lambda r: r.update(summary=[]), "no summary"),
     (lambda r: r["summary"][2]["difference"].update(low="x"), r"summary\[2\]: difference: low .*'x'"),
     (lambda r: r.update(arms=["atoms", "plain"]), "arms must be"),
+    (lambda r: r["data"].update(kind="sounds"), r"kind must be one of \['images', 'texts', 'tokens'\], got 'sounds'"),
+    (lambda r: r["data"].update(kind="texts"), r"grid must be null for texts, got \[4, 4\]"),
+    (lambda r: r["data"].update(notes="none"), "notes must be a list, got str"),
+    (lambda r: r["data"].update(majority="most"), "majority must be .*'most'"),
+    (lambda r: r.update(stability={"plain": 1.0}), "stability: plain must be an object, got float"),
+    (lambda r: r.update(grid="none"), "grid must be a list, got str"),
     (lambda r: r.update(grid=[3, 4]), r"16 tokens a sample, which do not make a grid \[3, 4\]"),
     (lambda r: r.update(grid=[-4, -4]), "grid"),
     (lambda r: r.update(grid=[16]), "grid"),

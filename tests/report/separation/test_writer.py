@@ -11,11 +11,17 @@ from latentia import report
 from latentia.report.separation import write_separation_report, writer
 
 MakeRun = Callable[..., Path]
+HOSTILE_TEXT = "The subtitles read <script>alert(1)</script> & \"quotes\" 'too' where a joke should have been."
 
 
 @pytest.fixture(scope="module")
 def written(run_folder: Path) -> Path:
     return write_separation_report(run_folder)
+
+
+@pytest.fixture(scope="module")
+def texts_written(texts_folder: Path) -> Path:
+    return write_separation_report(texts_folder)
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +145,51 @@ def test_which_samples_are_drawn(n: int, images: int) -> None:
     assert torch.equal(drawn, writer._drawn(n, images))
 
 
+@pytest.mark.parametrize("kind", ["texts", "tokens"])
+def test_prose_follows_the_kind(kind: str, request: pytest.FixtureRequest) -> None:
+    written = write_separation_report(request.getfixturevalue(f"{kind}_folder"))
+    markup = re.sub("<(style|script).*?</\\1>", "", written.read_text(encoding="utf-8"), flags=re.DOTALL)
+    noun = {"texts": "text", "tokens": "sample"}[kind]
+    for text in (
+        f"12 epochs on 1,077 {noun}s, and were tested on 360",
+        "Always answering with the largest class of the test part would have an accuracy of 0.750.",
+        "<li>3 rows without text were left out.</li>",
+        "of the smallest &lt;b&gt;.</li>",
+        f"Tokens are taken out of the {noun}s, masked away",
+        f"predicted for the whole {noun}",
+        f"the same 360 test {noun}s",
+        '<td class="right">0.456</td><td class="right">0.356</td><td class="right">0.556</td>',
+    ):
+        assert text in markup
+    assert "image" not in re.sub("<[^>]*>", "", markup)
+
+
+def test_images_without_a_grid_have_no_maps(make_run: MakeRun) -> None:
+    folder = make_run()
+    change(folder, lambda results: results.update(grid=None))
+    markup = write_separation_report(folder).read_text(encoding="utf-8")
+    assert "so there are no maps of importance" in markup and markup.count("<figcaption>") == 4
+
+
+def test_what_is_not_there_is_not_mentioned(markup: str) -> None:
+    for text in ("Always answering", "rank correlation", '<ul class="note">', "<dt>Balanced accuracy", "<dt>Matthews"):
+        assert text not in markup
+
+
+def test_scores_are_explained_where_they_are_measured(make_run: MakeRun) -> None:
+    def add(results: dict[str, Any]) -> None:
+        for metric in ("balanced_accuracy", "mcc"):
+            results["summary"].append({**results["summary"][0], "metric": metric, "label": metric})
+            for cell in results["runs"]:
+                cell["metrics"][metric] = 0.5
+
+    folder = make_run()
+    change(folder, add)
+    markup = write_separation_report(folder).read_text(encoding="utf-8")
+    places = [markup.index(f"<dt>{term}") for term in ("Balanced accuracy", "Matthews correlation (MCC)", "Net charge")]
+    assert places == sorted(places)
+
+
 # In the browser
 
 
@@ -164,12 +215,64 @@ def test_hovering_over_the_map_shows_the_digit(written: Path, visit: Callable[..
     page = visit(written)
     point = page.locator(".plot").first.locator(".trace .point").nth(3)
     point.hover(force=True)
-    panel = page.locator(".thumbnail")
+    panel = page.locator(".details")
     panel.wait_for(state="visible")
     first, second, third = panel.locator("p").all_text_contents()
     assert first.startswith("labelled ") and second.startswith("predicted ") and third.startswith("sample 1")
     assert panel.locator(".picture").bounding_box()["width"] == 96
     assert page.locator(".ring:visible").count() == 2
+
+
+@pytest.mark.parametrize(("scheme", "phone"), [("light", False), ("dark", False), ("light", True), ("dark", True)])
+def test_a_report_of_texts(texts_written: Path, visit: Callable[..., Any], scheme: str, phone: bool) -> None:
+    page = visit(texts_written, scheme=scheme, phone=phone)
+    assert page.evaluate("() => document.documentElement.scrollWidth") == (390 if phone else 1280)
+    papers = page.locator(".paper")
+    assert papers.count() == 20 and papers.nth(2).inner_text() == HOSTILE_TEXT
+    for paper in papers.all():  # dark on light, whatever the scheme
+        assert paper.evaluate("(x) => getComputedStyle(x.firstChild).backgroundColor") == "rgb(250, 250, 250)"
+        assert paper.evaluate("(x) => getComputedStyle(x.firstChild).color") == "rgb(0, 0, 0)"
+        assert paper.evaluate("(x) => x.scrollWidth <= x.clientWidth")
+        assert set(paper.locator("span").evaluate_all("(all) => all.map((x) => getComputedStyle(x).fontSize)")) == {
+            paper.evaluate("(x) => getComputedStyle(x).fontSize")
+        }
+    left, right = (papers.nth(i).bounding_box() for i in (0, 1))
+    assert (left["x"] == right["x"]) == phone
+    point = page.locator(".plot").first.locator(".trace .point").nth(3)
+    point.scroll_into_view_if_needed()
+    box = point.bounding_box()
+    if phone:
+        page.touchscreen.tap(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    else:
+        point.hover(force=True)
+    panel = page.locator(".details")
+    panel.wait_for(state="visible")
+    lines = panel.locator("p").all_text_contents()
+    row = int(lines[2].removeprefix("sample row "))
+    samples = json.loads((texts_written.parent / "samples.json").read_text())
+    assert lines[3:] == [text[:300] + "…" * (len(text) > 300) for text in samples["texts"][row : row + 1]]
+    assert page.locator(".ring:visible").count() == 2
+    shown = panel.bounding_box()
+    assert shown["x"] >= 0 and shown["x"] + shown["width"] <= (390 if phone else 1280)
+    assert page.evaluate("() => document.documentElement.scrollWidth") == (390 if phone else 1280)
+    ring = page.locator(".ring:visible").first.bounding_box()  # which the panel does not cover
+    apart = shown["x"] >= ring["x"] + ring["width"] or shown["x"] + shown["width"] <= ring["x"]
+    assert apart or shown["y"] >= ring["y"] + ring["height"] - 1
+
+
+def test_a_report_of_tokens(tokens_folder: Path, visit: Callable[..., Any]) -> None:
+    page = visit(write_separation_report(tokens_folder), phone=True)
+    assert page.evaluate("() => document.documentElement.scrollWidth") == 390
+    strips = page.locator(".cells img").evaluate_all("(all) => all.map((x) => [x.naturalWidth, x.clientWidth])")
+    assert len(strips) == 20
+    widths = [shown / tokens for tokens, shown in strips if tokens > 4]
+    assert max(widths) - min(widths) < 1.5 and min(widths) > 5
+    point = page.locator(".plot").first.locator(".trace .point").first
+    point.scroll_into_view_if_needed()
+    box = point.bounding_box()
+    page.touchscreen.tap(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.locator(".details").wait_for(state="visible")
+    assert page.locator(".details p").count() == 3
 
 
 def test_hostile_names_stay_text(make_run: MakeRun, visit: Callable[..., Any]) -> None:

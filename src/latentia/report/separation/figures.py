@@ -1,6 +1,6 @@
 """The pictures in the report of `latentia separate`, each with the caption that says how to read it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from latentia.report.page import (
     thumbnails,
 )
 from latentia.report.separation.run import ARMS, SeparationRun
-from latentia.separation import importance_map
+from latentia.separation import highlight_tokens, importance_color, importance_map
 
 __all__ = ["deletion_figure", "distance_figure", "importance_figure", "space_figure", "training_figure"]
 
@@ -29,17 +29,18 @@ __all__ = ["deletion_figure", "distance_figure", "importance_figure", "space_fig
 _COLORS = {"plain": "baseline", "atoms": "treated"}
 _CLASS_COLORS = 10  # page.css has so many; further classes share them, and are told apart by their names
 _MOST_SAMPLES = 10  # with a picture of their importances
+_BEGINNING = 300  # characters of a text that are shown where all of it would be too much
 
 # The axes of the first, second and third panel of a figure; see `panels`.
 _PANELS = ("", "2", "3")
 
 
 def space_figure(run: SeparationRun, drawn: Int64[Tensor, " drawn"]) -> Html:
-    """Maps of both latent spaces side by side, coloured by class; hovering shows the image.
+    """Maps of both latent spaces side by side, coloured by class; hovering shows the image or the text.
 
     Args:
         run: the run.
-        drawn: which samples to draw; first all those that have an image, in their order.
+        drawn: which samples to draw; first all those that have an image or a text, in their order.
 
     Raises:
         ImportError: if scikit-learn or Pillow is missing (the extra `report`).
@@ -76,6 +77,7 @@ def space_figure(run: SeparationRun, drawn: Int64[Tensor, " drawn"]) -> Html:
             }
             lines = [
                 [f"labelled {classes[c]}", f"predicted {classes[predicted[k]]}", f"sample {run.ids[drawn[k]]}"]
+                + [_shortened(text, _BEGINNING) for text, _ in run.texts[k : k + 1]]
                 for k in members
             ]
             points.append(
@@ -89,14 +91,16 @@ def space_figure(run: SeparationRun, drawn: Int64[Tensor, " drawn"]) -> Html:
                 | {"hoverinfo": "skip", "showlegend": False, "cliponaxis": False}
             )
     cross = {"color": "var(--ink)", "symbol": "x"}
+    seen = {"images": "its image", "texts": "its text", "tokens": "what it was taken for"}[run.kind]
     return figure(
         # The names are drawn over all points.
         [*points, *names, _legend_entry("predicted wrongly", mode="markers", marker=cross)],
         layout,
         narrow=narrow,
-        thumbnails=thumbnails(run.images),
+        linked=True,
+        thumbnails=None if run.images is None else thumbnails(run.images),
         alt=f"Two scatter plots of {len(drawn)} test samples, one for each arm, coloured by class.",
-        caption="Each point is a test sample. Hover over it, or tap it, to see its image, and to find it "
+        caption=f"Each point is a test sample. Hover over it, or tap it, to see {seen}, and to find it "
         "ringed in both maps. A cross is a wrong prediction. The maps are drawn by t-SNE, which keeps "
         "neighbours together: that samples share a cluster means something; how large a cluster is, and how "
         "far it lies from others, does not.",
@@ -113,32 +117,39 @@ def _embed(vectors: Float[Tensor, "n d"]) -> np.ndarray:
     return points - points.mean(axis=0)
 
 
+def _shortened(text: str, most: int) -> str:
+    return text if len(text) <= most else text[:most] + "…"
+
+
 def importance_figure(run: SeparationRun) -> Html:
-    """Importances over the images of some samples of different classes, the same samples in both arms.
+    """Importances over some samples of different classes, the same samples in both arms.
+
+    Images get a map, if their tokens lie in a grid; texts are highlighted, and of samples that are nothing but
+    tokens there is a strip with a cell for each.
+
+    Args:
+        run: the run.
 
     Raises:
+        ValueError: if the tokens of images do not lie in a grid.
         ImportError: if Pillow is missing (the extra `report`).
     """
-    classes, (rows, columns) = run.results["data"]["classes"], run.results["grid"]
     # The first sample of each class, then the second of each, and so on: none is picked for its looks.
-    labels = run.labels[: len(run.images)].tolist()
+    labels = run.labels[: run.shown or len(run.labels)].tolist()
     turns = [labels[:i].count(c) for i, c in enumerate(labels)]
     chosen = sorted(range(len(labels)), key=lambda i: (turns[i], labels[i]))[:_MOST_SAMPLES]
-    zoom = max(1, round(128 / max(run.images.shape[2:])))
-    images = run.images[chosen].repeat_interleave(zoom, dim=2).repeat_interleave(zoom, dim=3)
-    size = (images.shape[2], images.shape[3])
-    maps = {arm: importance_map(run.spaces[arm].importance[chosen], (rows, columns), size) for arm in ARMS}
-
-    pieces = [element("span", text, class_="role") for text in ("", "image", *ARMS.values())]
-    for row, i in enumerate(chosen):
-        name = classes[labels[i]]
-        pieces.append(element("span", name, class_="name"))
-        pieces.append(picture(images[row], alt=f"{name}, sample {run.ids[i]}"))
-        for arm, arm_name in ARMS.items():
-            low, high = (number(float(bound)) for bound in maps[arm][row].aminmax())
-            alt = f"importance over this image, {arm_name}: from {low} to {high}"
-            pieces.append(picture(_tinted(images[row], maps[arm][row]), alt=alt))
-    ramp = (_color(torch.linspace(-1, 1, 256).expand(12, 256)) * 255).round().to(torch.uint8)
+    if run.kind == "images":
+        samples = _maps(run, chosen)
+        reading = "The colour of the paper is the importance of its tokens, on one scale for all; the image is drawn "
+        reading += "on it in dark ink."
+    elif run.kind == "texts":
+        samples = _rows(run, chosen, _highlighted)
+        reading = "The colour behind a token is its importance, on one scale for all; hover over it to see the "
+        reading += "number. Grey text was cut off: the model did not read it."
+    else:
+        samples = _rows(run, chosen, _strip)
+        reading = "Each cell is a token, in their order; its colour is its importance, on one scale for all."
+    ramp = (importance_color(torch.linspace(-1, 1, 256)).T[:, None].expand(3, 12, 256) * 255).round().to(torch.uint8)
     scale = element(
         "div",
         picture(ramp, alt="Colours of importance, from −1 over 0 to +1"),
@@ -146,14 +157,67 @@ def importance_figure(run: SeparationRun) -> Html:
         class_="scale",
     )
     return captioned(
-        element("div", *pieces, class_="frame strip"),
+        samples,
         scale,
-        caption="The colour of the paper is the importance of its tokens, on one scale for all; the image "
-        "is drawn on it in dark ink. Red is the nucleus, blue are electrons, and white is what does not "
-        "tell this sample from others. These are the first samples of each class, not the best. Such a map "
-        "shows what the importance head puts out. Whether the network depends on these tokens is another "
-        "question, which the deletion curve below answers.",
+        caption=f"{reading} Red is the nucleus, blue are electrons, and white is what does not tell this sample from "
+        "others. These are the first samples of each class, not the best. Such a picture shows what the importance "
+        "head puts out. Whether the network depends on these tokens is another question, which the deletion curve "
+        "below answers.",
     )
+
+
+def _maps(run: SeparationRun, chosen: list[int]) -> Html:
+    """Images in columns: as they are, and on paper coloured by importance in either arm."""
+    classes, grid = run.results["data"]["classes"], run.results["grid"]
+    if run.images is None or grid is None:
+        raise ValueError("the tokens of these images lie in no grid, so there is no map of their importance")
+    zoom = max(1, round(128 / max(run.images.shape[2:])))
+    images = run.images[chosen].repeat_interleave(zoom, dim=2).repeat_interleave(zoom, dim=3)
+    size = (images.shape[2], images.shape[3])
+    maps = {arm: importance_map(run.spaces[arm].importance[chosen], tuple(grid), size) for arm in ARMS}
+    pieces = [element("span", text, class_="role") for text in ("", "image", *ARMS.values())]
+    for row, i in enumerate(chosen):
+        name = classes[run.labels[i]]
+        pieces.append(element("span", name, class_="name"))
+        pieces.append(picture(images[row], alt=f"{name}, sample {run.ids[i]}"))
+        for arm, arm_name in ARMS.items():
+            alt = f"importance over this image, {arm_name}: {_range(maps[arm][row])}"
+            pieces.append(picture(_tinted(images[row], maps[arm][row]), alt=alt))
+    return element("div", *pieces, class_="frame strip")
+
+
+def _rows(run: SeparationRun, chosen: list[int], show: Callable[[SeparationRun, str, int], Html]) -> Html:
+    """Samples below one another, each shown in both arms: beside one another where there is room."""
+    pieces = []
+    for i in chosen:
+        name = run.results["data"]["classes"][run.labels[i]]
+        pieces.append(element("p", element("span", name, class_="name"), f" sample {run.ids[i]}"))
+        arms = (element("div", element("span", name), show(run, arm, i)) for arm, name in ARMS.items())
+        pieces.append(element("div", *arms, class_="beside"))
+    return element("div", *pieces, class_="frame rows")
+
+
+def _highlighted(run: SeparationRun, arm: str, i: int) -> Html:
+    text, spans = run.texts[i]
+    last = max((end for _, end in spans), default=0)
+    marked = highlight_tokens(_shortened(text, last + _BEGINNING), spans, run.spaces[arm].importance[i, run.mask[i]])
+    # A long text scrolls in its box, which must then be reachable from the keyboard, and have a name.
+    name = f"sample {run.ids[i]}, {ARMS[arm]}"
+    return element("div", Html(marked), class_="paper", role="group", aria_label=name, tabindex="0")
+
+
+def _strip(run: SeparationRun, arm: str, i: int) -> Html:
+    q = run.spaces[arm].importance[i, run.mask[i]]
+    cells = (importance_color(q).T[:, None] * 255).round().to(torch.uint8)
+    strip = picture(cells, alt=f"importance of {len(q)} tokens, {ARMS[arm]}: {_range(q)}")
+    # A token has the same width in all strips, and so a shorter sample has a shorter strip.
+    width = 100 * len(q) / int(run.mask.sum(dim=1).max())
+    return element("div", strip, class_="cells", style=f"width: {width:.2f}%")
+
+
+def _range(importance: Float[Tensor, "..."]) -> str:
+    low, high = (number(float(bound)) for bound in importance.aminmax())
+    return f"from {low} to {high}"
 
 
 def _tinted(
@@ -162,26 +226,18 @@ def _tinted(
     """The image in dark ink on paper coloured by importance: without ink, the colour is the scale's own."""
     ink = image.float().mean(dim=0) / 255
     ink = ink if ink.mean() < 0.5 else 1 - ink  # the drawing is what there is less of, light or dark
-    return (_color(importance) * (1 - 0.75 * ink) * 255).round().to(torch.uint8)
-
-
-def _color(importance: Float[Tensor, "height width"]) -> Float[Tensor, "3 height width"]:
-    """Blue below zero, white at zero, red above: told apart with any of the common kinds of colour blindness."""
-    stops = (-1, -0.5, -0.2, 0, 0.2, 0.5, 1)
-    blues = ((16, 64, 138), (72, 132, 200), (168, 203, 233))
-    reds = ((250, 200, 172), (230, 111, 82), (158, 20, 34))
-    colors = np.array([*blues, (250, 250, 250), *reds]) / 255
-    return torch.tensor(np.array([np.interp(importance.numpy(), stops, channel) for channel in colors.T])).float()
+    return (importance_color(importance).movedim(-1, 0) * (1 - 0.75 * ink) * 255).round().to(torch.uint8)
 
 
 def deletion_figure(
-    fractions: Sequence[float], curves: Mapping[str, Mapping[str, Float[np.ndarray, "seeds f"]]]
+    fractions: Sequence[float], curves: Mapping[str, Mapping[str, Float[np.ndarray, "seeds f"]]], noun: str
 ) -> Html:
     """What is left of the prediction when tokens go, the most important first or in random order.
 
     Args:
         fractions: shares of tokens removed.
         curves: by arm and by order, the probability kept under each seed; the same orders in both arms.
+        noun: what a sample is called, such as `"image"`.
     """
     layout, narrow = panels(list(ARMS.values()), height=400, narrow_height=330)
     layout["hovermode"] = "x unified"
@@ -205,7 +261,7 @@ def deletion_figure(
         layout,
         narrow=narrow,
         alt="Probability kept against share of tokens removed, by importance and in random order, in both arms.",
-        caption="The probability of the class that was predicted for the whole image. The further the solid "
+        caption=f"The probability of the class that was predicted for the whole {noun}. The further the solid "
         "line lies below the dotted one, the more the network depends on the tokens that importance marks. "
         "Lines are means over seeds; bands reach from the lowest to the highest seed.",
     )

@@ -5,19 +5,23 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Bool, Float, Int64, UInt8
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from latentia.latents import Latents
 
-__all__ = ["ARMS", "SeparationRun", "Space", "read_separation_run"]
+__all__ = ["ARMS", "SeparationRun", "Space", "Text", "read_separation_run"]
 
 # The arms, and how people read them.
 ARMS = {"plain": "plain", "atoms": "with atom modeling"}
 
-# What results.json must hold; more is allowed. A list stands for any number of items like the one in it.
+# What people call one sample, by kind of data.
+_NOUNS = {"images": "image", "texts": "text", "tokens": "sample"}
+
+# What results.json must hold; more is allowed. A list stands for any number of items like the one in it, and a
+# tuple for the one thing in it, or null.
 _NUMBER = float | None  # null for what could not be measured
 _INTERVAL = {"mean": _NUMBER, "low": _NUMBER, "high": _NUMBER}
 _CURVES = {
@@ -31,10 +35,10 @@ _RESULTS = {
     "schema": int,
     "created": str,
     "command": str,
-    "data": {"name": str, "train": int, "validation": int, "test": int, "classes": [str], "shape": [int]},
+    "data": {"name": str, "train": int, "validation": int, "test": int, "classes": [str]},
     "configuration": {"backbone": str, "layer": str, "weight": float, "epochs": int, "seeds": [int]},
     "versions": {"latentia": str},
-    "grid": [int],
+    "grid": ([int],),
     "arms": [str],
     "runs": [
         {
@@ -48,32 +52,66 @@ _RESULTS = {
     ],
     "summary": [{"metric": str, "label": str, "plain": _INTERVAL, "atoms": _INTERVAL, "difference": _INTERVAL}],
 }
+# What it may hold besides, and what stands for it where it is absent, as in runs from before there were texts.
+_OPTIONAL = {
+    "data": {"kind": str, "notes": [str], "majority": _NUMBER, "shape": ([int],)},
+    "stability": ({"plain": _INTERVAL, "atoms": _INTERVAL},),
+}
+_ABSENT: dict[str, Any] = {"stability": None}
+_ABSENT_IN_DATA: dict[str, Any] = {"kind": "images", "notes": [], "majority": None, "shape": None}
 
 
 class Space(NamedTuple):
     """The latent space of one arm under the first seed, on n test samples of t tokens."""
 
     pooled: Float[Tensor, "n d"]
-    """The mean of each sample's tokens."""
+    """The mean of each sample's tokens, padding left out."""
     importance: Float[Tensor, "n t"]
-    """Signed importance of each token, in [-1, 1]."""
+    """Signed importance of each token, in [-1, 1]; of padding it means nothing."""
     prediction: Int64[Tensor, " n"]
     """Predicted class, an index into the classes of the data."""
 
 
+class Text(NamedTuple):
+    """What a sample said, and where its real tokens lie in it."""
+
+    text: str
+    spans: tuple[tuple[int, int], ...]
+    """For each real token, where its characters start and end: `text[start:end]`."""
+
+
 class SeparationRun(NamedTuple):
-    """A finished run. The first m of the n test samples have an image."""
+    """A finished run. The first m of the n test samples have an image or a text, if they are of that kind."""
 
     results: dict[str, Any]
-    """What `results.json` holds."""
+    """What `results.json` holds, with nothing absent that it may leave out."""
     spaces: dict[str, Space]
     """By arm."""
     labels: Int64[Tensor, " n"]
     """True class of each sample, an index into the classes of the data."""
     ids: tuple[str | int, ...]
     """Id of each sample."""
-    images: UInt8[Tensor, "m c h w"]
+    mask: Bool[Tensor, "n t"]
+    """Which tokens are real; the others are padding, or special to the model."""
+    images: UInt8[Tensor, "m c h w"] | None = None
     """Images of the first m samples, grey or in colour."""
+    texts: tuple[Text, ...] = ()
+    """Texts of the first m samples."""
+
+    @property
+    def kind(self) -> str:
+        """What the samples are: `"images"`, `"texts"` or `"tokens"`."""
+        return self.results["data"]["kind"]
+
+    @property
+    def noun(self) -> str:
+        """What people call one of them; an "s" makes it many."""
+        return _NOUNS[self.kind]
+
+    @property
+    def shown(self) -> int:
+        """How many samples, from the first on, have an image or a text: m, and 0 for tokens."""
+        return len(self.texts) if self.images is None else len(self.images)
 
 
 def read_separation_run(folder: Path) -> SeparationRun:
@@ -81,7 +119,7 @@ def read_separation_run(folder: Path) -> SeparationRun:
 
     Args:
         folder: holds `results.json`, `latents/<arm>-seed<first seed>.safetensors` for both arms, and
-            `samples.safetensors`.
+            `samples.safetensors` with images, or `samples.json` with texts; neither of them for tokens.
 
     Returns:
         The run.
@@ -100,10 +138,15 @@ def read_separation_run(folder: Path) -> SeparationRun:
     plain, atoms = (latents[arm] for arm in ARMS)
     # _space has seen to it that there are labels and ids.
     assert plain.labels is not None and atoms.labels is not None and plain.ids is not None
-    if plain.ids != atoms.ids or not torch.equal(plain.labels, atoms.labels):
+    masks = [torch.ones(x.values.shape[:2], dtype=torch.bool) if x.mask is None else x.mask for x in (plain, atoms)]
+    if plain.ids != atoms.ids or not torch.equal(plain.labels, atoms.labels) or not torch.equal(*masks):
         raise ValueError(f"{' and '.join(map(str, paths.values()))} do not hold the same samples")
-    images = _read_images(_existing(folder / "samples.safetensors"), plain.ids)
-    return SeparationRun(results, spaces, plain.labels.long(), plain.ids, images)
+    run = SeparationRun(results, spaces, plain.labels.long(), plain.ids, masks[0])
+    if run.kind == "images":
+        return run._replace(images=_read_images(_existing(folder / "samples.safetensors"), run.ids))
+    if run.kind == "texts":
+        return run._replace(texts=_read_texts(_existing(folder / "samples.json"), run.ids, run.mask))
+    return run
 
 
 def _existing(path: Path) -> Path:
@@ -112,17 +155,28 @@ def _existing(path: Path) -> Path:
     return path
 
 
-def _read_results(path: Path) -> dict[str, Any]:
+def _read_json(path: Path) -> Any:
     def refuse(constant: str) -> None:
         raise ValueError(f"{constant} is not JSON; what could not be measured is null")
 
     try:
-        results = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
+        return json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
     except ValueError as error:  # not JSON, or not UTF-8
         raise ValueError(f"{path} is damaged: {error}") from error
+
+
+def _read_results(path: Path) -> dict[str, Any]:
+    results = _read_json(path)
     if isinstance(results, dict) and results.get("schema", 1) != 1:
         raise ValueError(f"{path} has schema {results['schema']!r}, and this version of Latentia reads schema 1")
     _conform(results, _RESULTS, str(path))
+    results = _ABSENT | results | {"data": _ABSENT_IN_DATA | results["data"]}
+    _conform(results, _OPTIONAL, str(path))
+    kind = results["data"]["kind"]
+    if kind not in _NOUNS:
+        raise ValueError(f"{path}: data: kind must be one of {list(_NOUNS)}, got {kind!r}")
+    if kind != "images" and results["grid"] is not None:
+        raise ValueError(f"{path}: grid must be null for {kind}, got {results['grid']}")
     if results["arms"] != list(ARMS):
         raise ValueError(f"{path}: arms must be {list(ARMS)}, got {results['arms']}")
     seeds = results["configuration"]["seeds"]
@@ -158,6 +212,9 @@ def _conform(value: Any, shape: Any, where: str) -> None:
             if key not in value:
                 raise ValueError(f"{where}: {key!r} is missing")
             _conform(value[key], inner, f"{where}: {key}")
+    elif isinstance(shape, tuple):
+        if value is not None:
+            _conform(value, shape[0], where)
     elif isinstance(shape, list):
         if not isinstance(value, list):
             raise ValueError(f"{where} must be a list, got {type(value).__name__}")
@@ -179,7 +236,7 @@ def _space(latents: Latents, results: dict[str, Any], path: Path) -> Space:
     n, tokens, _ = latents.values.shape
     if importance.shape != (n, tokens) or importance.abs().max() > 1:
         raise ValueError(f"{path}: importance must be {(n, tokens)} in [-1, 1], got {tuple(importance.shape)}")
-    if len(grid) != 2 or min(grid) < 1 or grid[0] * grid[1] != tokens:
+    if grid is not None and (len(grid) != 2 or min(grid) < 1 or grid[0] * grid[1] != tokens):
         raise ValueError(f"{path} has {tokens} tokens a sample, which do not make a grid {grid}")
     for name, column in {"labels": latents.labels, "prediction": prediction}.items():
         if column.shape != (n,) or column.min() < 0 or column.max() >= classes:
@@ -200,3 +257,22 @@ def _read_images(path: Path, ids: tuple[str | int, ...]) -> Tensor:
     if tuple(samples["ids"].flatten().tolist()) != ids[: len(images)]:
         raise ValueError(f"{path}: ids must be the ids of the first {len(images)} latents")
     return images
+
+
+def _read_texts(path: Path, ids: tuple[str | int, ...], mask: Bool[Tensor, "n t"]) -> tuple[Text, ...]:
+    samples = _read_json(path)
+    _conform(samples, {"ids": [str | int], "texts": [str], "spans": [[[int]]]}, str(path))
+    sizes = {key: len(samples[key]) for key in ("ids", "texts", "spans")}
+    if len(set(sizes.values())) > 1 or not samples["texts"]:
+        raise ValueError(f"{path} must hold as many ids as texts and lists of spans, and at least one, got {sizes}")
+    if tuple(samples["ids"]) != ids[: sizes["ids"]]:
+        raise ValueError(f"{path}: ids must be the ids of the first {sizes['ids']} latents")
+    texts, tokens = [], mask.sum(dim=1).tolist()
+    for i, (text, spans, real) in enumerate(zip(samples["texts"], samples["spans"], tokens, strict=False)):
+        if len(spans) != real:
+            raise ValueError(f"{path}: spans[{i}] must be one for each of {real} real tokens, got {len(spans)}")
+        for span in spans:
+            if len(span) != 2 or not 0 <= span[0] <= span[1] <= len(text):
+                raise ValueError(f"{path}: spans[{i}] must lie in a text of {len(text)} characters, got {span}")
+        texts.append(Text(text, tuple((start, end) for start, end in spans)))
+    return tuple(texts)

@@ -2,7 +2,7 @@
 
 It measures little itself: accuracies, intervals and curves come from `results.json` as they are. What is worked out
 for the report is there to be looked at: a map of each latent space, the spread of its distances, importances over
-the images.
+the images or texts.
 """
 
 import json
@@ -29,6 +29,20 @@ __all__ = ["write_separation_report"]
 
 _MOST_POINTS = 2000  # in a map or a histogram; more take minutes, and show no more
 
+# Terms that are explained where a run has measured them.
+_SCORES = {
+    "balanced_accuracy": (
+        "Balanced accuracy",
+        "The share of rightly predicted samples in each class, averaged over the classes: all count alike, however "
+        "many samples they have. The same answer to everything gives 1 divided by the number of classes.",
+    ),
+    "mcc": (
+        "Matthews correlation (MCC)",
+        "Between what was predicted and what is true: 1 if all is right, 0 for answers that know nothing, such as "
+        "always the largest class, and below zero for worse.",
+    ),
+}
+
 
 def write_separation_report(run: Path) -> Path:
     """Write `report.html` into the folder of a finished `latentia separate`.
@@ -38,7 +52,7 @@ def write_separation_report(run: Path) -> Path:
 
     Args:
         run: the run folder: `results.json`, `latents/<arm>-seed<first seed>.safetensors` for both arms, and
-            `samples.safetensors`.
+            `samples.safetensors` with images, or `samples.json` with texts; neither of them for tokens.
 
     Returns:
         The path of the report.
@@ -51,11 +65,11 @@ def write_separation_report(run: Path) -> Path:
     """
     found = read_separation_run(Path(run))
     results = found.results
-    drawn = _drawn(len(found.labels), len(found.images))
+    drawn = _drawn(len(found.labels), found.shown)
     page = Page(
         f"Atom modeling on {results['data']['name']}",
         eyebrow="Latentia · separation report",
-        lead=_lead(results),
+        lead=_lead(found),
         intro=_headline(results),
         footer=[
             f"Written by Latentia {results['versions']['latentia']} from the run of {results['created']}.",
@@ -64,29 +78,29 @@ def write_separation_report(run: Path) -> Path:
     )
     page.section("Two latent spaces", *_spaces(found, drawn))
     page.section("Which tokens count", *_importance(found))
-    page.section("What importance is worth", *_deletion(results))
+    page.section("What importance is worth", *_stability(results), *_deletion(found))
     page.section("How far apart samples lie", *_distances(found, drawn))
     page.section("Training", training_figure(results["runs"]))
-    page.section("Results", *_results(results))
-    page.section("How to reproduce", *_reproduction(results))
+    page.section("Results", *_results(found))
+    page.section("How to reproduce", *_reproduction(found))
     return page.write(Path(run) / "report.html")
 
 
-def _drawn(n: int, images: int) -> Int64[Tensor, " drawn"]:
-    """Which of n samples are drawn: those that have an image, which come first, and a random lot of the rest."""
-    rest = torch.randperm(n - images, generator=torch.Generator().manual_seed(0)) + images
-    return torch.cat([torch.arange(images), rest])[:_MOST_POINTS]
+def _drawn(n: int, shown: int) -> Int64[Tensor, " drawn"]:
+    """Which of n samples are drawn: those that can be shown, which come first, and a random lot of the rest."""
+    rest = torch.randperm(n - shown, generator=torch.Generator().manual_seed(0)) + shown
+    return torch.cat([torch.arange(shown), rest])[:_MOST_POINTS]
 
 
 # The sections, from top to bottom
 
 
-def _lead(results: dict[str, Any]) -> str:
-    data, settings = results["data"], results["configuration"]
+def _lead(run: SeparationRun) -> str:
+    data, settings = run.results["data"], run.results["configuration"]
     return (
-        f"The same {settings['backbone']} was trained twice under each of {_seeds(results)}: plain, and with "
+        f"The same {settings['backbone']} was trained twice under each of {_seeds(run.results)}: plain, and with "
         f"atom modeling on its layer {settings['layer']} (weight {settings['weight']:g}). Both had "
-        f"{settings['epochs']} epochs on {data['train']:,} images, and were tested on {data['test']:,} that "
+        f"{settings['epochs']} epochs on {data['train']:,} {run.noun}s, and were tested on {data['test']:,} that "
         "neither had seen."
     )
 
@@ -95,9 +109,16 @@ def _headline(results: dict[str, Any]) -> list[Html]:
     rows = {row["metric"]: row for row in results["summary"]}
     row = rows.get("accuracy", results["summary"][0])
     arms = [(f"{row['label']}, {name}", *_interval(row[arm])) for arm, name in ARMS.items()]
+    verdict = f"The interval of the difference {_verdict(row['difference'])}."
+    if (majority := results["data"]["majority"]) is not None:
+        verdict += (
+            f" Always answering with the largest class of the test part would have an accuracy of {number(majority)}."
+        )
+    notes = [element("li", note) for note in results["data"]["notes"]]
     return [
         tiles([*arms, ("difference, paired by seed", *_interval(row["difference"], signed=True))]),
-        element("p", f"The interval of the difference {_verdict(row['difference'])}."),
+        element("p", verdict),
+        element("ul", *notes, class_="note") if notes else Html(),
     ]
 
 
@@ -117,10 +138,36 @@ def _importance(run: SeparationRun) -> list[Html]:
         "below zero are its electrons: they tell it from others without carrying meaning. The plain network "
         "has been given the same importance head, which learns beside it and has no influence on it."
     )
+    if run.kind == "images" and run.results["grid"] is None:
+        missing = "The tokens of this layer do not lie in a grid over the image, so there are no maps of importance."
+        return [element("p", text), element("p", missing)]
     return [element("p", text), importance_figure(run)]
 
 
-def _deletion(results: dict[str, Any]) -> list[Html]:
+def _stability(results: dict[str, Any]) -> list[Html]:
+    """How alike two seeds order tokens, where there are two."""
+    if results["stability"] is None:
+        return []
+    rows = [[name, *(results["stability"][arm][key] for key in ("mean", "low", "high"))] for arm, name in ARMS.items()]
+    return [
+        element(
+            "p",
+            "What importance is worth depends first on whether another training would give the same. So the tokens "
+            "of each sample are put in the order of their absolute importance under one seed and under another: a "
+            "rank correlation of 1 means that both seeds order them alike, and 0 that they agree no more than chance "
+            "would.",
+        ),
+        table(
+            ["", "mean", "lowest pair", "highest pair"],
+            rows,
+            caption="Spearman's rank correlation of importances between two seeds, mean over samples, over all pairs "
+            "of seeds",
+        ),
+    ]
+
+
+def _deletion(run: SeparationRun) -> list[Html]:
+    results = run.results
     fractions = results["runs"][0]["deletion"]["fractions"]
     curves = {}
     for arm in ARMS:
@@ -133,12 +180,15 @@ def _deletion(results: dict[str, Any]) -> list[Html]:
     head = ["tokens removed", *(f"{ARMS[arm]}, {order}" for arm in ARMS for order in curves[arm])]
     means = [kept.mean(axis=0).tolist() for arm in ARMS for kept in curves[arm].values()]
     rows = [[f"{share:.0%}", *kept] for share, *kept in zip(fractions, *means, strict=True)]
+    taken = "removed from the images"
+    if run.kind != "images":
+        taken = f"taken out of the {run.noun}s, masked away so that the network does not see them"
     return [
         element(
             "p",
-            "Tokens are removed from the images, those of largest absolute importance first, and the "
-            "network is asked again. If importance has found what the network relies on, the answer goes "
-            "faster than it does when tokens are removed in random order.",
+            f"Tokens are {taken}, those of largest absolute importance first, and the network is asked again. If "
+            "importance has found what the network relies on, the answer goes faster than it does when tokens are "
+            "removed in random order.",
         ),
         element(
             "p",
@@ -148,7 +198,7 @@ def _deletion(results: dict[str, Any]) -> list[Html]:
             element("strong", number(gaps["atoms"], signed=True)),
             " with atom modeling. (Below zero, importance would do worse than chance.)",
         ),
-        deletion_figure(fractions, curves),
+        deletion_figure(fractions, curves, run.noun),
         element(
             "details",
             element("summary", "The numbers"),
@@ -171,8 +221,9 @@ def _distances(run: SeparationRun, drawn: Int64[Tensor, " drawn"]) -> list[Html]
     return [element("p", text), distance_figure(distances)]
 
 
-def _results(results: dict[str, Any]) -> list[Html]:
-    summary, test = results["summary"], f"{results['data']['test']:,} test images"
+def _results(run: SeparationRun) -> list[Html]:
+    results = run.results
+    summary, test = results["summary"], f"{results['data']['test']:,} test {run.noun}s"
     rows = [
         [
             row["label"],
@@ -190,7 +241,7 @@ def _results(results: dict[str, Any]) -> list[Html]:
         f"other seeds would give, not what other data would. Of {len(rows)} intervals of 95%, one may well "
         "miss zero by chance alone."
     )
-    terms = {
+    terms = dict(_SCORES[metric] for metric in metrics if metric in _SCORES) | {
         "Latent distance": "Between the averaged tokens of two samples, divided by the size of the space: what the "
         "network itself has done to them.",
         "Centre distance": "Between the centres of two samples as the importance head sees them, in [0, 2]: what the "
@@ -227,12 +278,12 @@ def _results(results: dict[str, Any]) -> list[Html]:
     ]
 
 
-def _reproduction(results: dict[str, Any]) -> list[Html]:
-    data = results["data"]
+def _reproduction(run: SeparationRun) -> list[Html]:
+    results, data = run.results, run.results["data"]
     settings = {
         "data": data["name"],
         "samples for training, validation, test": [data["train"], data["validation"], data["test"]],
-        "shape of an image": data["shape"],
+        **({"shape of an input": data["shape"]} if data["shape"] else {}),
         **results["configuration"],
     }
     tables = [
