@@ -3,7 +3,9 @@ import os
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from sklearn.datasets import load_digits
 
 from latentia.cli import main
 
@@ -42,6 +44,63 @@ def test_runs_are_named_after_the_data(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert folder.name.startswith("digits-") and (folder / "report.html").exists()
 
 
+def test_a_table_of_ones_own(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    rows = [f"{k},{'good' if k % 2 else 'bad'} film number {k % 7},{'pos' if k % 2 else 'neg'}" for k in range(60)]
+    (tmp_path / "films.csv").write_text("\n".join(["id,review,opinion", *rows, "60,,pos"]))
+    monkeypatch.chdir(tmp_path)
+    command = ["separate", "films.csv", "--text-column", "review", "--label-column", "opinion"]
+    assert run(monkeypatch, *command, "--seeds", "1", "--epochs", "1", "--out", "run") == 0
+    printed = capsys.readouterr().out
+    assert "1 of 61 rows left out" in printed and "layer encoder (chosen" in printed
+    results = json.loads(Path("run/results.json").read_text())
+    assert results["data"]["name"] == "films" and results["data"]["classes"] == ["neg", "pos"]
+    report = Path("run/report.html").read_text()
+    assert "1 of 61 rows left out" in report and "film" in report
+
+
+def test_a_folder_of_images_with_a_test_folder_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    image = pytest.importorskip("PIL.Image")
+    for part, count in (("mine", 20), ("other", 6)):
+        for color in ("red", "blue"):
+            (tmp_path / part / color).mkdir(parents=True)
+            for k in range(count):
+                picture = image.new("RGB", (16, 16), color).rotate(k)
+                picture.putpixel((k % 16, 3), (255, 255, 255))
+                picture.save(tmp_path / part / color / f"{k}.png")
+    monkeypatch.chdir(tmp_path)
+    options = ["--backbone", "cnn", "--seeds", "1", "--epochs", "1", "--out", "run", "--layer", "features.0"]
+    assert run(monkeypatch, "separate", "mine", "--test", "other", *options) == 0
+    results = json.loads(Path("run/results.json").read_text())
+    assert results["data"]["test"] == 12 and results["data"]["shape"] == [3, 16, 16]
+    assert results["configuration"]["layer"] == "features.0" and results["grid"] == [16, 16]
+
+
+def test_arrays_and_a_pretrained_model(monkeypatch: pytest.MonkeyPatch, image_model: Path, tmp_path: Path) -> None:
+    digits = load_digits()
+    np.savez(tmp_path / "mine.npz", x=(digits.images[:90] * 15).astype(np.uint8), y=digits.target[:90])
+    out = str(tmp_path / "run")
+    command = ["separate", str(tmp_path / "mine.npz"), "--model", str(image_model), "--labels", "30"]
+    assert run(monkeypatch, *command, "--seeds", "1", "--epochs", "1", "--out", out) == 0
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert results["data"]["train"] == 30 and results["configuration"]["backbone"] == str(image_model)
+
+
+def test_the_layers_of_a_model_are_listed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], text_model: Path, image_model: Path
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    assert run(monkeypatch, "layers", str(text_model)) == 0
+    printed = capsys.readouterr().out
+    assert "model.bert.encoder.layer.1 (taken by default)" in printed and "(b, t, 16)" in printed
+    assert run(monkeypatch, "layers", str(image_model)) == 0
+    printed = capsys.readouterr().out
+    assert "model.vit.layernorm (taken by default)" in printed and "(b, 5, 16)" in printed
+    assert run(monkeypatch, "layers", "./nowhere") == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -54,11 +113,15 @@ def test_runs_are_named_after_the_data(monkeypatch: pytest.MonkeyPatch, tmp_path
         (["separate", "digits", "--backbone", "rnn"], "backbone must be 'transformer' or 'cnn'"),
         (["separate", "digits", "--layer", "encodr"], "'encoder'"),
         (["separate", "digits", "--device", "tpu"], "device must be"),
+        (["separate", "table.csv"], "text_column"),
+        (["separate", "table.csv", "--text-column", "words", "--label-column", "b"], "words"),
+        (["separate", "digits", "--text-column", "a"], "text_column"),
+        (["separate", "digits", "--labels", "100000"], "labels must be at most"),
         (["separate", "digits", "--resume"], "--resume needs --out"),
         (["separate", "digits", "--resume", "--out", "nothing"], "no run to resume"),
         (["separate", "digits", "--out", "file"], "not an empty folder"),
         (["separate", "digits", "--out", "file/below"], "file"),
-        (["separate", "digits", "--limit", "3"], "limit"),
+        (["separate", "digits", "--limit", "3"], "too few"),
         (["separate", "mnist", "--data-dir", "nowhere"], "nowhere"),
         (["separate", "mnist", "--data-dir", "."], "train-images-idx3-ubyte.gz"),
         (["seperate", "digits"], "seperate"),
@@ -73,6 +136,7 @@ def test_mistakes_are_told_in_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("in the way")
+    (tmp_path / "table.csv").write_text("a,b\nx,1\ny,2\n")
     assert run(monkeypatch, *arguments) == 2
     complaint = capsys.readouterr().err
     assert complaint.startswith("latentia: ") and complaint.count("\n") == 1

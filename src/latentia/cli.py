@@ -25,52 +25,90 @@ app = typer.Typer(
 )
 
 
-@app.callback()
-def _latentia() -> None:
-    """Make `latentia` a group of commands even while it has but one."""
-
-
 @app.command()
 def separate(
-    name: Annotated[str, typer.Argument(help="digits, mnist or fashion-mnist", metavar="DATA")],
-    backbone: Annotated[str, typer.Option(help="transformer (patches) or cnn")] = "transformer",
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="digits, mnist, fashion-mnist, cola, poem-sentiment or sst2; a table of texts (.csv, .tsv, .parquet); "
+            "a folder of images by class; or arrays (.npz)",
+            metavar="DATA",
+        ),
+    ],
+    model: Annotated[
+        str | None, typer.Option(help="Hugging Face id or folder of a classifier to start from", metavar="ID|FOLDER")
+    ] = None,
+    backbone: Annotated[str, typer.Option(help="without --model: a small transformer or cnn")] = "transformer",
     layer: Annotated[str | None, typer.Option(help="layer to attach to  [default: the last before pooling]")] = None,
+    text_column: Annotated[str | None, typer.Option(help="of a table: name, or number from 0")] = None,
+    label_column: Annotated[str | None, typer.Option(help="of a table: name, or number from 0")] = None,
+    header: Annotated[bool, typer.Option(help="whether the table's first line names the columns")] = True,
+    test: Annotated[Path | None, typer.Option(help="test data of your own  [default: a fifth of DATA]")] = None,
+    image_size: Annotated[int | None, typer.Option(help="side that images are scaled to, in pixels", min=4)] = None,
+    length: Annotated[int, typer.Option(help="most tokens of a text", min=1)] = 256,
+    labels: Annotated[int | None, typer.Option(help="train on only so many labelled samples", min=1)] = None,
+    limit: Annotated[int | None, typer.Option(help="use only so many samples of each part", min=1)] = None,
     seeds: Annotated[int, typer.Option(help="number of paired seeds", min=1)] = 5,
     weight: Annotated[float, typer.Option(help="factor of the atomic loss", min=0)] = 0.1,
-    epochs: Annotated[int, typer.Option(help="passes over the training data", min=1)] = 30,
+    epochs: Annotated[
+        int | None, typer.Option(help="passes over the training data  [default: 30, with --model 3]", min=1)
+    ] = None,
     batch_size: Annotated[int, typer.Option(help="samples a step", min=2)] = 64,
-    limit: Annotated[int | None, typer.Option(help="use only so many samples of each part", min=1)] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="[default: 1e-3, with --model 5e-5]")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps")] = "auto",
-    data_dir: Annotated[Path | None, typer.Option(help="folder with local copies of the data")] = None,
+    precision: Annotated[str, typer.Option(help="32-true, or bf16-mixed")] = "32-true",
+    data_dir: Annotated[Path | None, typer.Option(help="folder with local copies of public data")] = None,
     out: Annotated[Path | None, typer.Option(help="run folder  [default: runs/DATA-<time>]")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="go on with the run in --out")] = False,
 ) -> None:
     """Train a network plain and with atom modeling, compare the two, and write a report."""
     if resume and out is None:
         raise ValueError("--resume needs --out, the folder of the run to go on with")
-    folder = out or Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
     from rich.console import Console
 
     console = Console()
     with console.status("loading"):  # PyTorch takes its seconds
+        from latentia.data import open_parts
         from latentia.report import write_separation_report
         from latentia.report.terminal import separation_table
         from latentia.separation.comparison import separate as run
+        from latentia.separation.problem import pose
 
+    parts = open_parts(
+        source,
+        test=test,
+        text_column=_column(text_column),
+        label_column=_column(label_column),
+        header=header,
+        image_size=image_size,
+        limit=limit,
+        data_dir=data_dir,
+    )
+    with console.status("preparing"):
+        problem = pose(parts, backbone=backbone, model=model, length=length, labels=labels)
+    for note in problem.parts.notes:
+        console.print(f"note     {note}", highlight=False, markup=False, soft_wrap=True)
+    chosen = "" if layer else " (chosen: the last before pooling; --layer takes another)"
+    console.print(
+        f"network  {problem.network}, layer {layer or problem.layer}{chosen}",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
+    folder = out or Path("runs") / f"{parts.train.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     with _progress(console) as told:
         try:
             results = run(
-                name,
+                problem,
                 folder,
-                backbone=backbone,
                 layer=layer,
                 seeds=seeds,
                 weight=weight,
                 epochs=epochs,
                 batch_size=batch_size,
-                limit=limit,
+                learning_rate=learning_rate,
                 device=device,
-                data_dir=data_dir,
+                precision=precision,
                 resume=resume,
                 command=shlex.join(["latentia", *sys.argv[1:]]),
                 progress=told,
@@ -84,6 +122,35 @@ def separate(
         report = write_separation_report(folder)
     console.print(separation_table(results))
     console.print(f"results  {folder / 'results.json'}\nreport   {report}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def layers(
+    model: Annotated[str, typer.Argument(help="Hugging Face id or folder of a classifier", metavar="MODEL")],
+) -> None:
+    """List the layers of a model that put out tokens: those that --layer takes."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    with console.status("loading"):
+        from latentia.layers import token_layers
+        from latentia.training.hub import HubTexts, load_classifier
+
+        network = load_classifier(model)
+        found = token_layers(network, network.example())
+    table = Table("layer", "kind", "output", title=model, caption="b samples, t tokens")
+    for layer in found:
+        first = ("b", "t") if isinstance(network, HubTexts) else ("b",)
+        shape = ", ".join([*first, *map(str, layer.shape[len(first) :])])
+        chosen = " (taken by default)" if layer.name == network.layer else ""
+        table.add_row(f"{layer.name}{chosen}", layer.kind, f"({shape})")
+    console.print(table)
+
+
+def _column(name: str | None) -> str | int | None:
+    """A column by name, or by its number."""
+    return int(name) if name is not None and name.isdigit() else name
 
 
 def main() -> None:

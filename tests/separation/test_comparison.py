@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +13,23 @@ import torch
 from safetensors.torch import load_file
 
 from latentia import Latents
+from latentia.data import Dataset, Parts, open_parts
 from latentia.separation.comparison import separate
+from latentia.separation.problem import Problem, pose
 from latentia.training import Classification, SmallCNN, batches, fit
 
-SMALL: dict[str, Any] = {"backbone": "cnn", "seeds": 2, "epochs": 3, "limit": 300}
+SMALL: dict[str, Any] = {"seeds": 2, "epochs": 3}
 MEASURED = ("metrics", "curves", "deletion")
+
+
+def digits(backbone: str = "cnn") -> Problem:
+    return pose(open_parts("digits", limit=300), backbone=backbone)
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     out = tmp_path_factory.mktemp("run") / "small"
-    return out, separate("digits", out, **SMALL)
+    return out, separate(digits(), out, **SMALL)
 
 
 def test_the_run_folder_holds_what_was_measured(run: tuple[Path, dict[str, Any]]) -> None:
@@ -40,7 +47,10 @@ def test_the_run_folder_holds_what_was_measured(run: tuple[Path, dict[str, Any]]
         "validation": 60,
         "test": 60,
         "classes": None,
+        "kind": "images",
+        "majority": pytest.approx(0.1, abs=0.05),
         "shape": [1, 8, 8],
+        "notes": [],
     }
     for cell in results["runs"]:
         metrics = cell["metrics"]
@@ -89,11 +99,9 @@ def test_latents_weights_and_images_can_be_read_back(run: tuple[Path, dict[str, 
 def test_the_plain_arm_is_plain_training(run: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
     """Reading importances along the way leaves not a trace in the weights."""
     out, _ = run
-    from latentia.separation import comparison
-
-    data = comparison._split("digits", SMALL["limit"], None)
-    model = comparison._backbone("cnn", data.train, seed=1)
-    train = batches(data.train.inputs, data.train.labels, batch_size=64, seed=1)
+    problem = digits()
+    model = problem.build(seed=1)
+    train = batches(problem.inputs[0], problem.parts.train.labels, batch_size=64, seed=1)
     fit(Classification(model), train, epochs=3, seed=1, progress=False)
     kept = load_file(out / "weights" / "plain-seed1.safetensors")
     for name, value in model.state_dict().items():
@@ -117,7 +125,7 @@ def test_a_run_killed_halfway_resumes_to_the_same_results(run: tuple[Path, dict[
     process.wait()
     assert not (out / "results.json").exists()
     kept = (out / "cells" / "plain-seed0" / "cell.json").read_text()
-    results = separate("digits", out, resume=True, **SMALL)
+    results = separate(digits(), out, resume=True, **SMALL)
     assert (out / "cells" / "plain-seed0" / "cell.json").read_text() == kept
     for resumed, uninterrupted in zip(results["runs"], whole["runs"], strict=True):
         assert {key: resumed[key] for key in MEASURED} == {key: uninterrupted[key] for key in MEASURED}
@@ -126,15 +134,16 @@ def test_a_run_killed_halfway_resumes_to_the_same_results(run: tuple[Path, dict[
 
 def test_progress_is_told_after_each_epoch(tmp_path: Path) -> None:
     told: list[tuple[str, int, int]] = []
-    separate("digits", tmp_path / "a", **SMALL | {"seeds": 1}, progress=lambda *now: told.append(now))
+    separate(digits(), tmp_path / "a", **SMALL | {"seeds": 1}, progress=lambda *now: told.append(now))
     assert [done for _, done, _ in told] == sorted(done for _, done, _ in told)
     assert told[-1][1:] == (6, 6)
     assert {cell for cell, _, _ in told} == {"plain-seed0", "atoms-seed0"}
 
 
 def test_one_seed_has_no_interval_and_still_is_valid_json(tmp_path: Path) -> None:
-    results = separate("digits", tmp_path / "a", **SMALL | {"seeds": 1, "backbone": "transformer", "epochs": 1})
+    results = separate(digits("transformer"), tmp_path / "a", seeds=1, epochs=1)
     assert results["summary"][0]["difference"]["low"] is None
+    assert results["stability"] is None
     assert results["grid"] == [4, 4] and results["configuration"]["layer"] == "encoder"
 
 
@@ -143,9 +152,9 @@ def test_published_images(name: str, tmp_path: Path) -> None:
     folder = os.environ.get("LATENTIA_DATA")
     if not folder or not (Path(folder) / name).is_dir():
         pytest.skip(f"LATENTIA_DATA names no folder with {name}")
-    settings = {"seeds": 1, "epochs": 1, "limit": 600, "data_dir": Path(folder)}
+    parts = open_parts(name, limit=600, data_dir=folder)
     for backbone in ("cnn", "transformer"):
-        results = separate(name, tmp_path / backbone, backbone=backbone, **settings)
+        results = separate(pose(parts, backbone=backbone), tmp_path / backbone, seeds=1, epochs=1)
         assert results["grid"] == [7, 7]
         assert (results["data"]["train"], results["data"]["validation"], results["data"]["test"]) == (500, 100, 600)
 
@@ -153,7 +162,6 @@ def test_published_images(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"backbone": "rnn"}, "backbone must be 'transformer' or 'cnn', got 'rnn'"),
         ({"layer": "feature"}, "features"),
         ({"seeds": 0}, "seeds must be at least 1"),
         ({"batch_size": 1}, "batch_size must be at least 2"),
@@ -164,7 +172,7 @@ def test_published_images(name: str, tmp_path: Path) -> None:
 )
 def test_bad_settings_are_refused(change: dict[str, Any], words: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=words):
-        separate("digits", tmp_path / "a", **SMALL | change)
+        separate(digits(), tmp_path / "a", **SMALL | change)
     assert not (tmp_path / "a").exists()
 
 
@@ -172,9 +180,112 @@ def test_a_folder_in_use_is_not_touched(run: tuple[Path, dict[str, Any]], tmp_pa
     out, _ = run
     before = (out / "results.json").read_text()
     with pytest.raises(ValueError, match="not an empty folder: resume the run in it, or choose another"):
-        separate("digits", out, **SMALL)
+        separate(digits(), out, **SMALL)
     with pytest.raises(ValueError, match="epochs was 3, is 4"):
-        separate("digits", out, resume=True, **SMALL | {"epochs": 4})
+        separate(digits(), out, resume=True, **SMALL | {"epochs": 4})
     assert (out / "results.json").read_text() == before
     with pytest.raises(FileNotFoundError, match="no run to resume"):
-        separate("digits", tmp_path / "nothing", resume=True, **SMALL)
+        separate(digits(), tmp_path / "nothing", resume=True, **SMALL)
+
+
+def sentences(count: int = 60) -> Parts:
+    """Texts whose class is decided by one of their words."""
+    words = ["the", "a", "dog", "cat", "sat", "on", "mat", "log"]
+    generator = torch.Generator().manual_seed(0)
+    rows = [[words[i] for i in torch.randint(8, (3 + k % 5,), generator=generator)] for k in range(3 * count)]
+    texts = tuple(" ".join([*row, "."]) for row in rows)
+    labels = torch.tensor(["cat" in row for row in rows]).long()
+    whole = Dataset("sentences", texts, labels, ("without", "with"))
+    return Parts(whole[:count], whole[count : 2 * count], whole[2 * count :], ("A note.",))
+
+
+def read_back(out: Path, results: dict[str, Any]) -> Latents:
+    """What the report reads, checked by it."""
+    from latentia.report import write_separation_report
+
+    assert write_separation_report(out).stat().st_size > 1_000_000
+    latents = Latents.load(out / "latents" / "atoms-seed0.safetensors")
+    assert len(latents) == results["data"]["test"]
+    return latents
+
+
+def test_texts(tmp_path: Path) -> None:
+    parts = sentences()
+    results = separate(pose(parts), tmp_path / "run", seeds=2, epochs=2)
+    latents = read_back(tmp_path / "run", results)
+    samples = json.loads((tmp_path / "run" / "samples.json").read_text())
+    assert samples["texts"] == list(parts.test.texts)
+    for text, spans, mask in zip(samples["texts"], samples["spans"], latents.mask, strict=True):
+        assert len(spans) == mask.sum()
+        assert "".join(text[a:b] for a, b in spans) == text.replace(" ", "")
+    assert results["grid"] is None and results["data"]["kind"] == "texts" and results["data"]["notes"] == ["A note."]
+    for arm in ("plain", "atoms"):
+        stability = results["stability"][arm]
+        assert -1 <= stability["low"] == stability["mean"] == stability["high"] <= 1  # of one pair
+    labels = parts.test.labels
+    assert results["data"]["majority"] == pytest.approx(max((labels == c).float().mean() for c in (0, 1)).item())
+    for cell in results["runs"]:
+        curve = torch.tensor(cell["deletion"]["random"])
+        # All arms begin with the intact text, and end with none of it.
+        torch.testing.assert_close(curve[:, 0], torch.tensor(cell["deletion"]["importance"][0]).expand(5))
+        torch.testing.assert_close(curve[:, -1], torch.tensor(cell["deletion"]["importance"][-1]).expand(5))
+
+
+def test_tokens(tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randn(180, 6, 5, generator=generator)
+    tokens[::2, 4:] = 0  # padding
+    whole = Dataset("tokens", tokens, torch.arange(180) % 3, ("a", "b", "c"))
+    parts = Parts(whole[:60], whole[60:120], whole[120:], ())
+    results = separate(pose(parts), tmp_path / "run", seeds=1, epochs=1)
+    latents = read_back(tmp_path / "run", results)
+    assert latents.mask is not None and latents.mask.sum(dim=1).tolist() == [4, 6] * 30
+    assert not (tmp_path / "run" / "samples.json").exists()
+
+
+def test_pretrained_models(text_model: Path, image_model: Path, tmp_path: Path) -> None:
+    texts = pose(sentences(40), model=str(text_model), length=8)
+    results = separate(texts, tmp_path / "texts", seeds=1, epochs=1)
+    latents = read_back(tmp_path / "texts", results)
+    assert latents.mask is not None and latents.mask.sum(dim=1).max() == 6  # and two special tokens
+    assert "were cut off" in results["data"]["notes"][-1]
+    assert results["configuration"]["learning_rate"] == 5e-5
+    images = pose(open_parts("digits", limit=100), model=str(image_model))
+    results = separate(images, tmp_path / "images", seeds=1)
+    read_back(tmp_path / "images", results)
+    assert results["grid"] == [2, 2] and results["configuration"]["epochs"] == 3
+    assert results["configuration"]["layer"] == "model.vit.layernorm"
+
+
+def test_balanced_accuracy_and_correlation_are_those_of_scikit_learn(tmp_path: Path) -> None:
+    metrics = pytest.importorskip("sklearn.metrics")
+    parts = sentences()
+    results = separate(pose(parts), tmp_path / "run", seeds=1, epochs=2)
+    latents = Latents.load(tmp_path / "run" / "latents" / "plain-seed0.safetensors")
+    predicted = latents.attributes["prediction"]
+    measured = results["runs"][0]["metrics"]
+    assert measured["balanced_accuracy"] == pytest.approx(metrics.balanced_accuracy_score(parts.test.labels, predicted))
+    assert measured["mcc"] == pytest.approx(metrics.matthews_corrcoef(parts.test.labels, predicted))
+
+
+def test_other_data_cannot_be_slipped_in_on_resuming(tmp_path: Path) -> None:
+    parts = sentences()
+    separate(pose(parts), tmp_path / "run", seeds=1, epochs=1)
+    other = parts._replace(test=parts.validation)
+    with pytest.raises(ValueError, match="sha256 was"):
+        separate(pose(other), tmp_path / "run", seeds=1, epochs=1, resume=True)
+
+
+def test_a_layer_whose_tokens_make_no_grid_is_refused_for_images(tmp_path: Path) -> None:
+    problem = digits("transformer")
+    make = problem.make
+
+    def cut() -> Any:
+        network = make()
+        network.embed.register_forward_hook(lambda module, args, output: output[:, :, :, :3])
+        network.positions = torch.nn.Parameter(torch.zeros(1, 12, 64))
+        network.grid = (4, 4)
+        return network
+
+    with pytest.raises(ValueError, match="its 12 tokens do not lie in a grid"):
+        separate(replace(problem, make=cut), tmp_path / "run", seeds=1)

@@ -9,7 +9,13 @@ from latentia.separation.energy import (
     atomic_loss_naive,
     separation_report,
 )
-from latentia.separation.importance import DeletionCurve, deletion_curve, highlight_tokens, importance_map
+from latentia.separation.importance import (
+    DeletionCurve,
+    deletion_curve,
+    highlight_tokens,
+    importance_color,
+    importance_map,
+)
 from latentia.separation.loss import AtomHead, AtomicLoss, AtomicLossOutput
 
 __all__ = [
@@ -27,6 +33,7 @@ __all__ = [
     "channel_groups",
     "deletion_curve",
     "highlight_tokens",
+    "importance_color",
     "importance_map",
     "separation_report",
 ]

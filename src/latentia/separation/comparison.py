@@ -5,34 +5,37 @@ steps. The plain arm carries an `AtomModeling` too, but a frozen one: its head l
 network without a gradient that would reach it, so the network is trained exactly as if nothing were attached, and both
 arms can be read and compared.
 
-A run folder holds `configuration.json`, a folder per arm and seed under `cells/` (checkpoint, `metrics.csv`, and
-`cell.json` once it is done), `latents/` and `weights/` (safetensors), `samples.safetensors` (the images that the report
-shows) and, in the end, `results.json`.
+A run folder holds `configuration.json`, a folder per arm and seed under `cells/` (checkpoint, `metrics.csv`,
+`importance.safetensors` and, once it is done, `cell.json`), `latents/` and `weights/` (safetensors), what the report
+shows (`samples.safetensors` for images, `samples.json` for texts) and, in the end, `results.json`.
 """
 
 import json
+import math
 import platform
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 import latentia
-from latentia.data import Dataset, load, stratified_split
 from latentia.evaluation import mean_interval, paired_difference
+from latentia.extras import require
 from latentia.latents import Latents
 from latentia.metrics import scaled_pair_distances
 from latentia.modes import evaluating
 from latentia.separation.attach import AtomModeling, AtomReading
 from latentia.separation.energy import separation_report
 from latentia.separation.importance import DeletionCurve, deletion_curve
-from latentia.training import Classification, PatchTransformer, SmallCNN, batches, fit, parse_device
+from latentia.separation.problem import Problem, as_floats
+from latentia.separation.stability import rank_stability
+from latentia.training import Classification, batches, fit, parse_device
 
 __all__ = ["ARMS", "Progress", "separate"]
 
@@ -45,6 +48,8 @@ SHOWN = 500
 
 _METRICS = {
     "accuracy": "test accuracy",
+    "balanced_accuracy": "balanced test accuracy",
+    "mcc": "Matthews correlation",
     "cross_entropy": "test cross-entropy",
     "pair_distance_min": "latent distance, minimum",
     "pair_distance_mean": "latent distance, mean",
@@ -59,50 +64,39 @@ _METRICS = {
 }
 
 
-class _Splits(NamedTuple):
-    train: Dataset
-    validation: Dataset
-    test: Dataset
-
-
 def separate(
-    name: str,
+    problem: Problem,
     out: Path,
     *,
-    backbone: str = "transformer",
     layer: str | None = None,
     seeds: int = 5,
     weight: float = 0.1,
-    epochs: int = 30,
+    epochs: int | None = None,
     batch_size: int = 64,
-    learning_rate: float = 1e-3,
-    limit: int | None = None,
+    learning_rate: float | None = None,
     device: str = "auto",
-    data_dir: Path | None = None,
+    precision: str = "32-true",
     resume: bool = False,
     command: str = "",
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Train and compare both arms on a public image data set, and write a run folder.
+    """Train and compare both arms, and write a run folder.
 
-    The split is the same for every seed, so intervals are over trainings, on one test set. `digits` is split 60/20/20;
-    sets with a test part of their own keep it and give up a sixth of the rest for validation. Nothing is chosen on the
+    The split is the same for every seed, so intervals are over trainings, on one test set. Nothing is chosen on the
     test part; the validation part only draws curves.
 
     Args:
-        name: `"digits"`, `"mnist"` or `"fashion-mnist"`.
+        problem: data and network, from `pose`.
         out: the run folder; must be new or empty unless resuming.
-        backbone: `"transformer"` (patches) or `"cnn"`.
         layer: where to attach, by dotted name; by default the last layer before pooling.
         seeds: number of paired seeds.
         weight: factor of the atomic loss.
-        epochs: passes over the training data.
+        epochs: passes over the training data; by default 30, and 3 where the network is pretrained.
         batch_size: samples a step; pairs are the signal, so not below 16.
-        learning_rate: of AdamW.
-        limit: take only so many samples of each part of the data set, stratified.
+        learning_rate: of AdamW; by default 1e-3, and 5e-5 where the network is pretrained.
         device: see `latentia.training.fit`.
-        data_dir: folder with local copies of the data; see `latentia.data.load`.
-        resume: go on with the run in `out`, which must have been started with the same settings.
+        precision: see `latentia.training.fit`.
+        resume: go on with the run in `out`, which must have been started with the same data and settings.
         command: command line to record for reproduction.
         progress: called after each epoch.
 
@@ -113,6 +107,8 @@ def separate(
         ValueError: if a name or number is not accepted, or the folder holds something else.
         OSError: if data cannot be found or the folder not be written.
     """
+    epochs = epochs if epochs is not None else 3 if problem.pretrained else 30
+    learning_rate = learning_rate if learning_rate is not None else 5e-5 if problem.pretrained else 1e-3
     if seeds < 1:
         raise ValueError(f"seeds must be at least 1, got {seeds}")
     if batch_size < 2:
@@ -120,23 +116,26 @@ def separate(
     if not learning_rate > 0:
         raise ValueError(f"learning_rate must be above 0, got {learning_rate}")
     parse_device(device)
-    data = _split(name, limit, data_dir)
-    model = _backbone(backbone, data.train, seed=0)
-    layer = layer or {"transformer": "encoder", "cnn": "features"}[backbone]
+    layer = layer or problem.layer
     # A layer or weight that will not do is better told before there is a folder than after.
-    AtomModeling(model, layer, weight).remove()
+    model = problem.build(0)
+    with _attach(model, layer, weight) as atoms:
+        reading = atoms.read(problem.inputs[2][:1])
+    if problem.kind == "images":
+        _grid(model, reading)
+    parts = problem.parts
     configuration = {
-        "backbone": backbone,
+        "backbone": problem.network,
         "layer": layer,
         "weight": weight,
         "epochs": epochs,
         "batch_size": batch_size,
         "learning_rate": learning_rate,
         "seeds": list(range(seeds)),
-        "limit": limit,
         "device": device,
+        "precision": precision,
     }
-    _prepare(out, {"data": name, **configuration}, resume)
+    _prepare(out, {"data": parts.train.name, "sha256": problem.fingerprint, **configuration}, resume)
 
     cells, done = [], 0
     for seed in range(seeds):
@@ -149,61 +148,46 @@ def separate(
 
             finished = path / "cell.json"
             if not finished.exists():
-                cell = _run_cell(data, arm, seed, path, out, configuration, step)
+                cell = _run_cell(problem, arm, seed, path, out, configuration, step)
                 _write_json(finished, cell)
             cells.append(_read_json(finished))
             done += epochs
             step(0, before=done)
 
+    counts = torch.bincount(parts.test.labels)
     results = {
         "schema": 1,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": command,
         "data": {
-            "name": name,
-            "train": len(data.train),
-            "validation": len(data.validation),
-            "test": len(data.test),
-            "classes": list(data.test.classes),
-            "shape": list(data.test.inputs.shape[1:]),
+            "name": parts.train.name,
+            "kind": problem.kind,
+            "train": len(parts.train),
+            "validation": len(parts.validation),
+            "test": len(parts.test),
+            "classes": list(problem.classes),
+            "majority": float(counts.max() / counts.sum()),
+            "shape": list(problem.inputs[2].shape[1:]),
+            "notes": list(problem.parts.notes),
         },
         "configuration": configuration,
         "versions": _versions(),
-        "grid": list(model.grid),
+        "grid": cells[0]["grid"],
         "arms": list(ARMS),
         "runs": cells,
         "summary": _summary(cells),
+        "stability": _stability(out, seeds) if seeds > 1 else None,
     }
     _write_json(out / "results.json", results)
     return results
 
 
-def _split(name: str, limit: int | None, data_dir: Path | None) -> _Splits:
-    if name == "digits":
-        data = load(name, limit=limit, data_dir=data_dir)
-        return _Splits(*(data[part] for part in stratified_split(data.labels, (0.6, 0.2, 0.2), seed=0)))
-    data = load(name, split="train", limit=limit, data_dir=data_dir)
-    train, validation = stratified_split(data.labels, (5 / 6, 1 / 6), seed=0)
-    test = load(name, split="test", data_dir=data_dir)
-    if limit is not None and limit < len(test):
-        test = test[stratified_split(test.labels, (limit,), seed=0)[0]]
-    return _Splits(data[train], data[validation], test)
-
-
-def _backbone(name: str, data: Dataset, seed: int) -> PatchTransformer | SmallCNN:
-    channels, height, width = data.inputs.shape[1:]
-    shape, classes = (channels, height, width), len(data.classes)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        if name == "transformer":
-            return PatchTransformer(shape, classes, patch=2 if height <= 8 else 4)
-        if name == "cnn":
-            return SmallCNN(shape, classes)
-    raise ValueError(f"backbone must be 'transformer' or 'cnn', got {name!r}")
+def _attach(model: nn.Module, layer: str, weight: float, **settings: Any) -> AtomModeling:
+    return AtomModeling(model, layer, weight, mask=getattr(model, "mask", None), **settings)
 
 
 def _run_cell(
-    data: _Splits,
+    problem: Problem,
     arm: str,
     seed: int,
     path: Path,
@@ -215,12 +199,14 @@ def _run_cell(
     from lightning.pytorch.callbacks import LambdaCallback
 
     epochs, batch_size = configuration["epochs"], configuration["batch_size"]
-    train = batches(data.train.inputs, data.train.labels, batch_size=batch_size, seed=seed)
-    validation = batches(data.validation.inputs, data.validation.labels, batch_size=1024, shuffle=False)
-    model = _backbone(configuration["backbone"], data.train, seed)
+    data = problem.parts
+    train = batches(problem.inputs[0], data.train.labels, batch_size=batch_size, seed=seed)
+    chunk = 32 if problem.pretrained else 1024
+    validation = batches(problem.inputs[1], data.validation.labels, batch_size=chunk, shuffle=False)
+    model = problem.build(seed)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        atoms = AtomModeling(
+        atoms = _attach(
             model,
             configuration["layer"],
             configuration["weight"],
@@ -243,6 +229,7 @@ def _run_cell(
             folder=path,
             resume=True,
             device=configuration["device"],
+            precision=configuration["precision"],
             progress=False,
             callbacks=[
                 LambdaCallback(
@@ -252,17 +239,33 @@ def _run_cell(
             ],
         )
         seconds = time.perf_counter() - began
+        device = _device(configuration["device"])
+        model.to(device), atoms.to(device)
+        logits = torch.cat([_predict(model, inputs.to(device)) for inputs in problem.inputs[2].split(chunk)])
+        ids = _shown(len(data.test))
+        shown = problem.inputs[2][ids]
+        if problem.kind == "images":
+            shown = as_floats(shown)
+        parts = [(inputs.to(device), atoms.read(inputs.to(device))) for inputs in shown.split(chunk)]
+        reading = _joined([part for _, part in parts])
+        grid = _grid(model, reading) if problem.kind == "images" else None
+        deletion = _deletion(model, parts, grid, seed)
         model.cpu(), atoms.cpu()
-        logits = _predict(model, data.test.inputs)
-        shown = data.test[_shown(data.test.labels)]
-        reading = atoms.read(shown.inputs)
-        deletion = deletion_curve(model, shown.inputs, reading.importance, grid=model.grid, seed=seed)
 
+    real = {} if reading.mask is None else {"mask": reading.mask.to(torch.uint8)}
+    _save(path / "importance.safetensors", {"importance": reading.importance, **real})
     if seed == configuration["seeds"][0]:
-        _save_latents(out / "latents" / f"{arm}-seed{seed}.safetensors", reading, shown, _shown(data.test.labels))
-        images = (shown.inputs * 255).round().to(torch.uint8)
-        ids = _shown(data.test.labels)
-        _save(out / "samples.safetensors", {"images": images, "labels": shown.labels, "ids": ids})
+        attributes = {"importance": reading.importance, "prediction": reading.output.argmax(dim=1)}
+        latents = Latents(
+            reading.tokens,
+            mask=reading.mask,
+            labels=data.test.labels[ids],
+            ids=ids.tolist(),
+            attributes=attributes,
+        )
+        (out / "latents").mkdir(parents=True, exist_ok=True)
+        latents.save(out / "latents" / f"{arm}-seed{seed}.safetensors")
+        _save_samples(out, problem, ids, shown, reading.mask)
     weights = {f"model.{key}": value for key, value in model.state_dict().items()}
     weights |= {f"atoms.{key}": value for key, value in atoms.state_dict().items()}
     _save(out / "weights" / f"{arm}-seed{seed}.safetensors", weights)
@@ -272,6 +275,7 @@ def _run_cell(
         "seconds": seconds,
         "metrics": _metrics(logits, data.test.labels, reading, deletion),
         "curves": curves,
+        "grid": None if grid is None else list(grid),
         "deletion": {
             "fractions": deletion.fractions.tolist(),
             "importance": deletion.importance.tolist(),
@@ -283,19 +287,73 @@ def _run_cell(
 @torch.no_grad()
 def _predict(model: nn.Module, inputs: Tensor) -> Tensor:
     with evaluating(model):
-        return torch.cat([model(part) for part in inputs.split(1024)])
+        return model(inputs).float().cpu()
 
 
-def _shown(labels: Tensor) -> Tensor:
+def _joined(parts: list[AtomReading]) -> AtomReading:
+    """One reading from several; sequences of different length are padded."""
+    longest = max(part.tokens.shape[1] for part in parts)
+
+    def join(values: list[Tensor]) -> Tensor:
+        axes = values[0].ndim - 2
+        return torch.cat([nn.functional.pad(v, (0, 0) * axes + (0, longest - v.shape[1])).cpu() for v in values])
+
+    return AtomReading(
+        output=torch.cat([part.output.cpu() for part in parts]),
+        tokens=join([part.tokens for part in parts]),
+        importance=join([part.importance for part in parts]),
+        position=join([part.position for part in parts]),
+        mask=None if parts[0].mask is None else join([part.mask for part in parts if part.mask is not None]),
+        grid=parts[0].grid,
+    )
+
+
+def _grid(model: nn.Module, reading: AtomReading) -> tuple[int, int]:
+    """How the tokens of a layer lie in the image: as its map says, or as the network does, or in a square."""
+    tokens = reading.importance.shape[1]
+    side = math.isqrt(tokens)
+    for grid in (reading.grid, getattr(model, "grid", None), (side, side)):
+        if grid is not None and len(grid) == 2 and grid[0] * grid[1] == tokens:
+            return grid[0], grid[1]
+    raise ValueError(f"layer: its {tokens} tokens do not lie in a grid over the image; choose another")
+
+
+def _deletion(
+    model: Any, parts: list[tuple[Tensor, AtomReading]], grid: tuple[int, int] | None, seed: int
+) -> DeletionCurve:
+    """The deletion curve over all parts."""
+    curves, sizes = [], []
+    for inputs, reading in parts:
+        remove = None if grid is not None else model.remove
+        curves.append(
+            deletion_curve(model, inputs, reading.importance, grid=grid, remove=remove, mask=reading.mask, seed=seed)
+        )
+        sizes.append(len(inputs))
+    share = torch.tensor(sizes) / sum(sizes)
+    return DeletionCurve(
+        curves[0].fractions,
+        torch.einsum("p,pf->f", share, torch.stack([curve.importance for curve in curves])),
+        torch.einsum("p,prf->rf", share, torch.stack([curve.random for curve in curves])),
+    )
+
+
+def _shown(samples: int) -> Tensor:
     """Indices of the test samples that are measured pair by pair and shown; all of them where there are few."""
-    return stratified_split(labels, (SHOWN,), seed=0)[0] if len(labels) > SHOWN else torch.arange(len(labels))
+    order = torch.randperm(samples, generator=torch.Generator().manual_seed(0))
+    return order[:SHOWN].sort().values
 
 
 def _metrics(logits: Tensor, labels: Tensor, reading: AtomReading, deletion: DeletionCurve) -> dict[str, float]:
-    distances = scaled_pair_distances(reading.tokens.mean(dim=1))
-    report = separation_report(reading.importance, reading.position)
+    metrics = require("sklearn.metrics", "data")
+    predicted = logits.argmax(dim=1)
+    pooled = Latents(reading.tokens, mask=reading.mask).pooled().values
+    distances = scaled_pair_distances(pooled)
+    report = separation_report(reading.importance, reading.position, reading.mask)
+    right = (predicted == labels).float()
     numbers = {
-        "accuracy": (logits.argmax(dim=1) == labels).float().mean(),
+        "accuracy": right.mean(),
+        "balanced_accuracy": torch.stack([right[labels == c].mean() for c in labels.unique()]).mean(),
+        "mcc": metrics.matthews_corrcoef(labels, predicted),
         "cross_entropy": nn.functional.cross_entropy(logits, labels),
         "pair_distance_min": distances.min(),
         "pair_distance_mean": distances.mean(),
@@ -323,10 +381,38 @@ def _number(value: float) -> float | None:
     return None if np.isnan(value) else value  # JSON has no NaN
 
 
-def _save_latents(path: Path, reading: AtomReading, data: Dataset, ids: Tensor) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    attributes = {"importance": reading.importance, "prediction": reading.output.argmax(dim=1)}
-    Latents(reading.tokens, labels=data.labels, ids=ids.tolist(), attributes=attributes).save(path)
+def _stability(out: Path, seeds: int) -> dict[str, dict[str, float | None]]:
+    """How alike the trainings of each arm order the tokens."""
+    found = {}
+    for arm in ARMS:
+        cells = [load_file(out / "cells" / f"{arm}-seed{seed}" / "importance.safetensors") for seed in range(seeds)]
+        mask = cells[0]["mask"].bool() if "mask" in cells[0] else None
+        pairs = rank_stability([cell["importance"] for cell in cells], mask)
+        values = {"mean": pairs.mean(), "low": pairs.min(), "high": pairs.max()}
+        found[arm] = {name: _number(float(value)) for name, value in values.items()}
+    return found
+
+
+def _save_samples(out: Path, problem: Problem, ids: Tensor, shown: Tensor, mask: Tensor | None) -> None:
+    """What the report shows of the samples: images, or texts and the characters that each real token stands for."""
+    if problem.kind == "images":
+        images = (shown * 255).round().to(torch.uint8)
+        labels = problem.parts.test.labels[ids]
+        _save(out / "samples.safetensors", {"images": images, "labels": labels, "ids": ids})
+    if problem.spans is not None:
+        assert mask is not None
+        rows = zip(ids.tolist(), mask.tolist(), strict=True)
+        spans = [[span for span, real in zip(problem.spans[i], row, strict=False) if real] for i, row in rows]
+        texts = [problem.parts.test.texts[i] for i in ids.tolist()]
+        _write_json(out / "samples.json", {"ids": ids.tolist(), "texts": texts, "spans": spans})
+
+
+def _device(name: str) -> torch.device:
+    """Where Lightning trains when it is told this name."""
+    kind, devices = parse_device(name)
+    if kind == "auto":
+        kind = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    return torch.device(kind, devices[0] if isinstance(devices, list) else 0)
 
 
 def _prepare(out: Path, configuration: dict[str, Any], resume: bool) -> None:

@@ -4,7 +4,7 @@ from latentia.extras import require
 
 require("lightning.pytorch", "train")
 
-from latentia.training.backbones import PatchTransformer, SmallCNN  # noqa: E402
+from latentia.training.backbones import PatchTransformer, SequenceTransformer, SmallCNN  # noqa: E402
 from latentia.training.classification import Classification  # noqa: E402
 from latentia.training.loop import EpochBatches, History, SeedEachEpoch, batches, fit, parse_device  # noqa: E402
 
@@ -14,6 +14,7 @@ __all__ = [
     "History",
     "PatchTransformer",
     "SeedEachEpoch",
+    "SequenceTransformer",
     "SmallCNN",
     "batches",
     "fit",
