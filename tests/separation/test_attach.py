@@ -318,6 +318,53 @@ def test_works_in_a_compiled_model() -> None:
     torch.testing.assert_close(atoms.loss(), expected)
 
 
+@pytest.mark.usefixtures("unchecked")
+def test_names_code_that_was_compiled_before() -> None:
+    model, x = SmallCNN((1, 8, 8), 10), images()
+    compiled = torch.compile(model, backend="aot_eager")
+    compiled(x)
+    atoms = AtomModeling(model, "features")
+    compiled(x)
+    with pytest.raises(RuntimeError, match=r"torch.compiler.reset\(\)"):
+        atoms.loss()
+    torch.compiler.reset()
+    compiled(x)
+    assert atoms.loss().isfinite()
+
+
+def test_loss_may_be_taken_outside_of_autocast() -> None:
+    model, x = SmallCNN((1, 8, 8), 10), images()
+    atoms = AtomModeling(model, "features")
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        model(x)
+    outside = atoms.loss()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        model(x)
+        inside = atoms.loss()
+    assert outside.dtype == inside.dtype == torch.float32
+    torch.testing.assert_close(outside, inside, rtol=0.05, atol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_models_of_other_precision_need_no_head_of_their_own(dtype: torch.dtype) -> None:
+    model = SmallCNN((1, 8, 8), 10).to(dtype)
+    atoms = AtomModeling(model, "features")
+    model(images().to(dtype))
+    atoms.loss().backward()
+    weight = next(model.parameters())
+    assert weight.grad is not None and weight.grad.isfinite().all() and weight.grad.abs().sum() > 0
+
+
+def test_attention_mask_may_lie_on_another_device() -> None:
+    # As with a model spread over devices, which moves what it gets. "meta" stands for a device that is not the mask's.
+    with torch.device("meta"):
+        model = TextModel()
+        atoms = AtomModeling(model, "block")
+        ids = torch.zeros(2, 5, dtype=torch.long)
+    reading = atoms.read(ids, attention_mask=torch.ones(2, 5, dtype=torch.long))
+    assert reading.mask is not None and reading.mask.device.type == "meta"
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "words"),
     [

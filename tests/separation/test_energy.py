@@ -353,6 +353,15 @@ def test_compiles_without_a_graph_break() -> None:
         torch.testing.assert_close(got, want)
 
 
+@pytest.mark.usefixtures("unchecked")
+def test_report_waits_for_no_number() -> None:
+    # A graph without a break cannot look at the numbers in it, which on a GPU would be to wait for them.
+    q, p, mask = ragged()
+    mask[2] = False
+    report = torch.compile(separation_report, backend="aot_eager", fullgraph=True)(q, p, mask)
+    torch.testing.assert_close(report, separation_report(q, p, mask))
+
+
 def test_report_counts_what_it_says() -> None:
     q = torch.tensor([[0.5, -0.5, 0.0, 9.0], [0.05, 0.2, -0.05, -0.9]])
     p = torch.zeros(2, 4, 2)
@@ -369,6 +378,21 @@ def test_report_counts_what_it_says() -> None:
     assert report["radius"] == pytest.approx((0.05 + 0.9) * (4 - center) / 4 / 2)
     single = separation_report(q[:1], p[:1])
     assert single["pair_distance_min"].isnan() and single["pair_distance_mean"].isnan()
+
+
+def test_report_leaves_out_samples_without_a_token() -> None:
+    q, p, mask = ragged()
+    mask[2] = False
+    rest = [0, 1, 3, 4]
+    report, expected = separation_report(q, p, mask), separation_report(q[rest], p[rest], mask[rest])
+    torch.testing.assert_close(report, expected)
+    gaps = torch.nn.functional.pdist(atom_statistics(q[rest], p[rest], mask[rest]).center)
+    torch.testing.assert_close(report["pair_distance_min"], gaps.min())
+    torch.testing.assert_close(report["pair_distance_mean"], gaps.mean())
+    net = torch.stack([charges[real].mean() for charges, real in zip(q[rest], mask[rest], strict=True)])
+    torch.testing.assert_close(report["net_charge_spread"], net.std(correction=0))
+    for nothing in (separation_report(q, p, torch.zeros_like(mask)), separation_report(q[:0], p[:0], mask[:0])):
+        assert all(value.isnan() for value in nothing.values())
 
 
 @pytest.mark.usefixtures("unchecked")

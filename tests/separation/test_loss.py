@@ -41,6 +41,16 @@ def test_importance_keeps_its_precision_near_zero_in_bfloat16() -> None:
     assert len((2 * torch.sigmoid(logits) - 1).unique()) < 10 < len(q.unique())
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_head_takes_tokens_of_another_type_than_its_weights(dtype: torch.dtype) -> None:
+    head, tokens = AtomHead(8), torch.randn(2, 3, 8).to(dtype).requires_grad_()
+    q, p = head(tokens)
+    assert q.dtype == p.dtype == torch.promote_types(dtype, torch.float32)
+    torch.testing.assert_close(q, head(tokens.float())[0].to(q.dtype))
+    (q.sum() + p.sum()).backward()
+    assert tokens.grad is not None and tokens.grad.dtype == dtype
+
+
 def test_head_options() -> None:
     tokens = torch.randn(2, 3, 8)
     literal = AtomHead(8, position_norm=None)

@@ -279,7 +279,7 @@ class AtomModeling(nn.Module):
         args, kwargs = self._arguments
         if self._mask is None:
             found = kwargs.get("attention_mask")
-            return None if found is None or found.shape != tokens.shape[:2] else found.bool()
+            return None if found is None or found.shape != tokens.shape[:2] else found.bool().to(tokens.device)
         mask = self._mask(*args, **kwargs)
         if mask.dtype != torch.bool or mask.shape != tokens.shape[:2]:
             raise ValueError(
@@ -295,7 +295,11 @@ class AtomModeling(nn.Module):
                 "before each loss()"
             )
         if not captures:
-            raise RuntimeError(f"layer {self.layer!r} did not run in the model's latest pass")
+            raise RuntimeError(
+                f"layer {self.layer!r} did not run in the model's latest pass; if that is compiled, PyTorch may have "
+                "reused what it made of the model, or one of its class, before AtomModeling was attached: "
+                "torch.compiler.reset() makes it forget"
+            )
         return captures
 
 

@@ -255,24 +255,32 @@ def separation_report(
         ValueError: as `atom_statistics`.
     """
     stats = atom_statistics(q, p, mask, norm, center=center)
+    # Masked means rather than selections: how much a mask selects, one would have to wait for the device to say.
     real = stats.count > 0
-    stats = AtomStatistics(*(part[real] for part in stats))
-    charges = q.float().flatten() if mask is None else q.float()[mask]
+    pairs = (real[:, None] & real).triu(diagonal=1)
+    gaps = _center_distances(stats.center, stats.center, norm)
+    missing = gaps.new_full((), math.nan)
+    nearest = torch.where(pairs, gaps, math.inf).amin() if len(q) else missing
     net = stats.positive - stats.negative
-    first, second = torch.triu_indices(len(net), len(net), offset=1, device=net.device)
-    gaps = _center_distances(stats.center, stats.center, norm)[first, second]
-    missing = net.new_tensor(math.nan)
+    net_mean = _masked_mean(net, real)
+    charges = q.float()
+    tokens = torch.ones_like(q, dtype=torch.bool) if mask is None else mask
     return {
-        "pair_distance_min": gaps.min() if len(gaps) else missing,
-        "pair_distance_mean": gaps.mean() if len(gaps) else missing,
-        "net_charge": net.mean(),
-        "net_charge_spread": net.std(correction=0) if len(net) else missing,
-        "importance": charges.abs().mean(),
-        "radius": stats.radius.mean(),
-        "nucleus": (charges >= neutral).float().mean(),
-        "neutral": (charges.abs() < neutral).float().mean(),
-        "electron": (charges <= -neutral).float().mean(),
+        "pair_distance_min": torch.where(pairs.any(), nearest, missing),
+        "pair_distance_mean": _masked_mean(gaps, pairs),
+        "net_charge": net_mean,
+        "net_charge_spread": _masked_mean((net - net_mean).square(), real).sqrt(),
+        "importance": _masked_mean(charges.abs(), tokens),
+        "radius": _masked_mean(stats.radius, real),
+        "nucleus": _masked_mean(charges >= neutral, tokens),
+        "neutral": _masked_mean(charges.abs() < neutral, tokens),
+        "electron": _masked_mean(charges <= -neutral, tokens),
     }
+
+
+def _masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean over what the mask is True for; NaN where that is nothing."""
+    return torch.where(mask, values, 0).sum() / mask.sum()
 
 
 def _center_distances(a: Float[Tensor, "b d"], b: Float[Tensor, "b2 d"], norm: float) -> Float[Tensor, "b b2"]:

@@ -77,6 +77,8 @@ class AtomHead(nn.Module):
     def forward(self, tokens: Float[Tensor, "b t d"]) -> tuple[Float[Tensor, "b t"], Float[Tensor, "b t d2"]]:
         """Importance and position of every token, in float32 at least."""
         dtype = torch.promote_types(tokens.dtype, torch.float32)
+        # A layer under autocast, or of a model in half precision, gives tokens of another type than the maps' weights.
+        tokens = tokens.to(next(self.importance.parameters()).dtype)
         q = torch.tanh(self.importance(tokens).squeeze(-1).to(dtype) / 2)
         p = self.position(tokens).to(dtype)
         if self.position_norm == "rms":
@@ -181,14 +183,17 @@ class AtomicLoss(nn.Module):
         Args:
             q: signed importance of each token, (b, t), in [-1, 1].
             p: position of each token, (b, t, d).
-            mask: True where a token is real, (b, t). Samples without a valid token are left out.
+            mask: True where a token is real, (b, t). Samples without a valid token are left out; on a CPU, with a
+                warning.
 
         Raises:
             TypeError: as `atom_statistics`.
             ValueError: as `atom_statistics`.
         """
         stats = atom_statistics(q, p, mask, self.norm, charge_reduction=self.charge_reduction, center=self.center)
-        if mask is not None and not mask.any(dim=1).all():
+        # To look at a mask is to wait for its device, and it breaks a compiled graph: done only where it costs nothing.
+        free = stats.count.device.type == "cpu" and not torch.compiler.is_compiling()
+        if free and not (stats.count > 0).all():
             warnings.warn("samples without a valid token are left out of the atomic loss", stacklevel=2)
         elsewhere, earlier, processes = self._others(stats)
         samples = (stats.count > 0).sum() + sum((others.count > 0).sum() for others in elsewhere)
