@@ -6,7 +6,15 @@ require("lightning.pytorch", "train")
 
 from latentia.training.backbones import PatchTransformer, SequenceTransformer, SmallCNN  # noqa: E402
 from latentia.training.classification import Classification  # noqa: E402
-from latentia.training.loop import EpochBatches, History, SeedEachEpoch, batches, fit, parse_device  # noqa: E402
+from latentia.training.loop import (  # noqa: E402
+    EpochBatches,
+    History,
+    SeedEachEpoch,
+    batches,
+    fit,
+    mean_over_processes,
+    parse_device,
+)
 
 __all__ = [
     "Classification",
@@ -18,5 +26,6 @@ __all__ = [
     "SmallCNN",
     "batches",
     "fit",
+    "mean_over_processes",
     "parse_device",
 ]

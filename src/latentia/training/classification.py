@@ -7,6 +7,8 @@ import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 
+from latentia.training.loop import mean_over_processes
+
 __all__ = ["Classification"]
 
 
@@ -14,6 +16,8 @@ class Classification(L.LightningModule):
     """Cross-entropy training of any classifier, by AdamW.
 
     Logs `train_loss` (cross-entropy alone), `validation_loss`, `validation_accuracy`, and `penalty` where there is one.
+    All are means over the samples of all processes, and so is what is differentiated; a penalty has to see to that
+    itself, as `AtomicLoss(gather=True)` does.
 
     Args:
         model: `model(inputs)` gives logits (b, k).
@@ -43,11 +47,11 @@ class Classification(L.LightningModule):
     def training_step(self, batch: Any, index: int) -> Tensor:
         """Called by Lightning."""
         inputs, labels = batch
-        loss = nn.functional.cross_entropy(self.model(inputs), labels)
-        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(labels))
+        loss, samples = self._cross_entropy(self.model(inputs), labels)
+        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=samples)
         if self.penalty is not None:
             penalty = self.penalty()
-            self.log("penalty", penalty, on_step=False, on_epoch=True, batch_size=len(labels))
+            self.log("penalty", penalty, on_step=False, on_epoch=True, sync_dist=True, batch_size=samples)
             loss = loss + penalty
         return loss
 
@@ -55,9 +59,10 @@ class Classification(L.LightningModule):
         """Called by Lightning."""
         inputs, labels = batch
         logits = self.model(inputs)
-        accuracy = (logits.argmax(dim=1) == labels).float().mean()
-        self.log("validation_loss", nn.functional.cross_entropy(logits, labels), batch_size=len(labels))
-        self.log("validation_accuracy", accuracy, batch_size=len(labels))
+        loss, samples = self._cross_entropy(logits, labels)
+        accuracy, _ = mean_over_processes((logits.argmax(dim=1) == labels).float().sum(), len(labels))
+        self.log("validation_loss", loss, batch_size=samples)
+        self.log("validation_accuracy", accuracy, batch_size=samples)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Called by Lightning."""
@@ -75,3 +80,7 @@ class Classification(L.LightningModule):
         """Called by Lightning."""
         for group in optimizer.param_groups:
             nn.utils.clip_grad_norm_(group["params"], self.clip)
+
+    def _cross_entropy(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, int]:
+        """Mean over the whole batch, and its number of samples. A sum first: this process's part may be empty."""
+        return mean_over_processes(nn.functional.cross_entropy(logits, labels, reduction="sum"), len(labels))
