@@ -1,7 +1,7 @@
 """Eight Gaussians on a ring, learned by a small GAN, with and without atom modeling in its generator.
 
 Prints how many of the eight modes the generator covers, and draws its samples in the terminal. A short training of one
-seed shows how things are wired, and says nothing about which is better: for that, see benchmarks/gan_separation.py.
+seed shows how things are wired, and says nothing about which is better: for that, see the claim atoms-ring.
 """
 
 import torch

@@ -87,6 +87,22 @@ def test_arrays_and_a_pretrained_model(monkeypatch: pytest.MonkeyPatch, image_mo
     assert results["data"]["train"] == 30 and results["configuration"]["backbone"] == str(image_model)
 
 
+def test_photographs_are_scaled_to_what_a_model_takes(
+    monkeypatch: pytest.MonkeyPatch, image_model: Path, tmp_path: Path
+) -> None:
+    image = pytest.importorskip("PIL.Image")
+    for color in ("red", "blue"):
+        (tmp_path / "mine" / color).mkdir(parents=True)
+        for k in range(10):
+            image.new("RGB", (90 + k, 80), color).save(tmp_path / "mine" / color / f"{k}.png")
+    monkeypatch.chdir(tmp_path)
+    command = ["separate", "mine", "--model", str(image_model), "--seeds", "1", "--epochs", "1"]
+    assert run(monkeypatch, *command, "--out", "a") == 0
+    assert json.loads(Path("a/results.json").read_text())["data"]["shape"] == [3, 8, 8]
+    assert run(monkeypatch, *command, "--out", "b", "--image-size", "16") == 0
+    assert json.loads(Path("b/results.json").read_text())["data"]["shape"] == [3, 16, 16]
+
+
 def test_the_layers_of_a_model_are_listed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], text_model: Path, image_model: Path
 ) -> None:

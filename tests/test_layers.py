@@ -55,6 +55,26 @@ def test_vectors_pools_mappings_and_numbers_are_left_out() -> None:
     assert names(Model(), torch.rand(1, 1, 8, 8)) == ["body.stem"]
 
 
+def test_a_layer_that_runs_several_times_gives_way_to_what_returns_its_last_output() -> None:
+    class Shared(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.block = nn.Linear(8, 6), nn.Linear(6, 6)
+
+        def forward(self, x: Tensor) -> dict[str, Tensor]:
+            return {"last_hidden_state": self.block(self.block(self.stem(x)))}
+
+    class Whole(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = Shared()
+
+        def forward(self, x: Tensor) -> dict[str, Tensor]:
+            return self.body(x)
+
+    assert names(nn.ModuleDict({"whole": Whole()})["whole"], torch.rand(1, 5, 8)) == ["body.stem", "body"]
+
+
 def test_a_head_that_runs_on_every_token_is_not_the_last_layer() -> None:
     model = nn.Sequential(nn.Linear(8, 6), nn.Linear(6, 3))
     tokens = torch.rand(1, 5, 8)

@@ -1,5 +1,6 @@
 """The command line: `latentia …`."""
 
+import json
 import os
 import shlex
 import sys
@@ -24,6 +25,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+claims = typer.Typer(help="What publications say of the methods here, measured again.", no_args_is_help=True)
+app.add_typer(claims, name="claims")
+
 
 @app.command()
 def separate(
@@ -40,8 +44,10 @@ def separate(
     ] = None,
     backbone: Annotated[str, typer.Option(help="without --model: a small transformer or cnn")] = "transformer",
     layer: Annotated[str | None, typer.Option(help="layer to attach to  [default: the last before pooling]")] = None,
-    text_column: Annotated[str | None, typer.Option(help="of a table: name, or number from 0")] = None,
-    label_column: Annotated[str | None, typer.Option(help="of a table: name, or number from 0")] = None,
+    text_column: Annotated[str | None, typer.Option(help="of a table: name, or without a header number from 0")] = None,
+    label_column: Annotated[
+        str | None, typer.Option(help="of a table: name, or without a header number from 0")
+    ] = None,
     header: Annotated[bool, typer.Option(help="whether the table's first line names the columns")] = True,
     test: Annotated[Path | None, typer.Option(help="test data of your own  [default: a fifth of DATA]")] = None,
     image_size: Annotated[int | None, typer.Option(help="side that images are scaled to, in pixels", min=4)] = None,
@@ -68,17 +74,21 @@ def separate(
 
     console = Console()
     with console.status("loading"):  # PyTorch takes its seconds
-        from latentia.data import open_parts
+        from latentia.data import NAMES, open_parts
         from latentia.report import write_separation_report
         from latentia.report.terminal import separation_table
         from latentia.separation.comparison import separate as run
         from latentia.separation.problem import pose
 
+    if model is not None and image_size is None and source not in NAMES and Path(source).expanduser().is_dir():
+        from latentia.training.hub import image_size as taken_by
+
+        image_size = max(taken_by(model))
     parts = open_parts(
         source,
         test=test,
-        text_column=_column(text_column),
-        label_column=_column(label_column),
+        text_column=text_column,
+        label_column=label_column,
         header=header,
         image_size=image_size,
         limit=limit,
@@ -121,7 +131,9 @@ def separate(
     with console.status("drawing the report"):
         report = write_separation_report(folder)
     console.print(separation_table(results))
-    console.print(f"results  {folder / 'results.json'}\nreport   {report}", highlight=False, soft_wrap=True)
+    console.print(
+        f"results  {folder / 'results.json'}\nreport   {report}", highlight=False, markup=False, soft_wrap=True
+    )
 
 
 @app.command()
@@ -130,6 +142,7 @@ def layers(
 ) -> None:
     """List the layers of a model that put out tokens: those that --layer takes."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     console = Console()
@@ -139,7 +152,7 @@ def layers(
 
         network = load_classifier(model)
         found = token_layers(network, network.example())
-    table = Table("layer", "kind", "output", title=model, caption="b samples, t tokens")
+    table = Table("layer", "kind", "output", title=escape(model), caption="b samples, t tokens")
     for layer in found:
         first = ("b", "t") if isinstance(network, HubTexts) else ("b",)
         shape = ", ".join([*first, *map(str, layer.shape[len(first) :])])
@@ -148,9 +161,61 @@ def layers(
     console.print(table)
 
 
-def _column(name: str | None) -> str | int | None:
-    """A column by name, or by its number."""
-    return int(name) if name is not None and name.isdigit() else name
+@claims.command("list")
+def list_claims() -> None:
+    """List the claims, with what they are measured on."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from latentia.claims import all_claims
+
+    table = Table("claim", "method", "data", "budgets")
+    for claim in all_claims().values():
+        table.add_row(claim.name, claim.method, claim.data, ", ".join(claim.budgets))
+    Console().print(table)
+
+
+@claims.command("run")
+def run_claim(
+    name: Annotated[str, typer.Argument(help="as `latentia claims list` has it")],
+    budget: Annotated[str, typer.Option(help="quick (about a minute), full (the evidence) or gpu")] = "quick",
+    out: Annotated[Path | None, typer.Option(help="folder of the cells  [default: runs/claims/NAME-BUDGET]")] = None,
+    results: Annotated[Path, typer.Option(help="where to store the result of a full run")] = Path("claims/results"),
+    resume: Annotated[bool, typer.Option("--resume", help="keep the cells that are there")] = False,
+) -> None:
+    """Run a claim, say whether it holds, and store the result; that of a quick run only beside its cells."""
+    from rich.console import Console
+
+    from latentia.claims import all_claims
+    from latentia.claims import run_claim as run
+
+    known = all_claims()
+    if name not in known:
+        raise ValueError(f"there is no claim {name!r}, only {', '.join(known)}")
+    folder = out or Path("runs") / "claims" / f"{name}-{budget}"
+    console = Console()
+    with _progress(console, "cells") as told:
+        result = run(known[name], budget, folder, resume=resume, progress=told)
+    path = (folder if budget == "quick" else results) / ("result.json" if budget == "quick" else f"{name}.json")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    for c in result["comparisons"]:
+        interval = f"{c['mean']:+.4f} [{c['low']:+.4f}, {c['high']:+.4f}]"
+        console.print(f"{c['better']} - {c['worse']}: {interval}, {c['verdict']}", highlight=False, markup=False)
+    console.print(f"{name}: {result['verdict']} ({budget}, {result['seeds']} seeds)\nresult   {path}", highlight=False)
+
+
+@claims.command("table")
+def claims_table(
+    results: Annotated[Path, typer.Option(help="folder of stored results")] = Path("claims/results"),
+    out: Annotated[Path, typer.Option(help="page to write")] = Path("docs/claims.md"),
+) -> None:
+    """Write the page of all claims from the stored results."""
+    from latentia.claims.page import claims_page, read_results
+
+    found = read_results(results)
+    out.write_text(claims_page(found), encoding="utf-8")
+    print(f"{out}: {len(found)} claims")
 
 
 def main() -> None:
@@ -174,7 +239,7 @@ def _stop(message: str, code: int = 2) -> NoReturn:
 
 
 @contextmanager
-def _progress(console: "Console") -> Iterator[Callable[[str, int, int], None]]:
+def _progress(console: "Console", unit: str = "epochs") -> Iterator[Callable[[str, int, int], None]]:
     """A progress bar over all trainings of a run."""
     from rich.progress import (
         BarColumn,
@@ -189,7 +254,7 @@ def _progress(console: "Console") -> Iterator[Callable[[str, int, int], None]]:
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("epochs"),
+        TextColumn(unit),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )

@@ -1,5 +1,6 @@
 """Which layers of a model put out tokens, and which of them to attach to when nobody says."""
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -39,8 +40,8 @@ def token_layers(model: nn.Module, *args: Any, **kwargs: Any) -> list[TokenLayer
 
     Runs the model once, in eval mode. What lies inside of a numbered block (`encoder.layer.3.attention`) is left out,
     since a latent space is what is handed from block to block. Where several modules put out the same tensor, such as
-    the last layer of an encoder and the encoder, the outermost stands for all. Whole models, which return a mapping,
-    are left out.
+    the last layer of an encoder and the encoder, the outermost stands for all; but not a whole model, which returns a
+    mapping. Layers that run several times, such as the one that all of ALBERT shares, are left out.
 
     Args:
         model: any module.
@@ -52,18 +53,22 @@ def token_layers(model: nn.Module, *args: Any, **kwargs: Any) -> list[TokenLayer
     """
     found: dict[tuple[int, tuple[int, ...]], TokenLayer] = {}
     kept: list[Tensor] = []  # as long as outputs live, no two have the same address
+    runs = Counter[str]()
 
     def keep(name: str, module: nn.Module, output: Any) -> None:
+        runs[name] += 1
         try:
             hidden = layer_tensor(output)
         except TypeError:
             return
-        if isinstance(output, Mapping) or hidden.ndim not in (3, 4):
+        if hidden.ndim not in (3, 4):
             return
         layer = TokenLayer(name, type(module).__name__, tuple(hidden.shape))
+        key = (hidden.data_ptr(), layer.shape)
+        if isinstance(output, Mapping) and (key not in found or runs[found[key].name] == 1):
+            return
         if layer.tokens > 1 and layer.width > 1:
             kept.append(hidden)
-            key = (hidden.data_ptr(), layer.shape)
             found.pop(key, None)  # so that the outermost also takes the place at the end
             found[key] = layer
 
@@ -78,7 +83,7 @@ def token_layers(model: nn.Module, *args: Any, **kwargs: Any) -> list[TokenLayer
     finally:
         for handle in handles:
             handle.remove()
-    return list(found.values())
+    return [layer for layer in found.values() if runs[layer.name] == 1]
 
 
 def last_token_layer(model: nn.Module, *args: Any, classes: int | None = None, **kwargs: Any) -> TokenLayer:

@@ -24,9 +24,8 @@ def write_table(path, labels, prefix="text"):
     return path
 
 
-def write_images(folder, counts, mode="L", side=8):
-    """So many images of each class, of one level of grey each."""
-    level = 0
+def write_images(folder, counts, mode="L", side=8, level=0):
+    """So many images of each class, of one level of grey each, that follow the given one."""
     for name, count in counts.items():
         (folder / name).mkdir(parents=True)
         for number in range(count):
@@ -145,21 +144,32 @@ def test_notes_of_readers_are_handed_on(tmp_path):
     assert open_parts(path).notes == ("mine.csv: 10 of 30 rows left out, with a text but no label.",)
 
 
+def test_samples_that_are_in_the_training_part_too_are_counted(tmp_path):
+    table = write_table(tmp_path / "mine.csv", ["yes", "no"] * 9)
+    folder = write_images(tmp_path / "pictures", {"a": 9, "b": 9})
+    for source in (table, folder):
+        assert open_parts(source).notes == ()
+        parts = open_parts(source, test=source)
+        assert len(parts.train) == 15
+        assert parts.notes[-1].startswith("15 of 18 test samples are among the training samples too")
+
+
 # Own data that is divided
 
 
 @pytest.mark.parametrize("validation", ["validation", "val", "Valid", "dev"])
 def test_folders_train_and_test_and_validation(tmp_path, validation):
-    for part, counts in (("train", {"a": 8, "b": 9}), ("test", {"a": 2, "b": 1}), (validation, {"a": 1, "b": 3})):
-        write_images(tmp_path / "mine" / part, counts)
+    given = {"train": {"a": 8, "b": 9}, "test": {"a": 2, "b": 1}, validation: {"a": 1, "b": 3}}
+    for number, (part, counts) in enumerate(given.items()):
+        write_images(tmp_path / "mine" / part, counts, level=50 * number)
     parts = open_parts(tmp_path / "mine")
     assert [part.labels.bincount().tolist() for part in parts[:3]] == [[8, 9], [1, 3], [2, 1]]
-    assert parts.notes == ()
+    assert parts.notes == () and parts.train.name == "mine"
 
 
 def test_folders_train_and_test(tmp_path):
     write_images(tmp_path / "mine" / "train", {"a": 60, "b": 60})
-    write_images(tmp_path / "mine" / "test", {"b": 2})
+    write_images(tmp_path / "mine" / "test", {"b": 2}, level=200)
     write_images(tmp_path / "mine" / "extra", {"c": 2})
     parts = open_parts(tmp_path / "mine")
     assert [len(part) for part in parts[:3]] == [100, 20, 2]

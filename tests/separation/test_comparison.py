@@ -14,9 +14,11 @@ from safetensors.torch import load_file
 
 from latentia import Latents
 from latentia.data import Dataset, Parts, open_parts
-from latentia.separation.comparison import separate
+from latentia.separation import AtomModeling
+from latentia.separation.comparison import _deletion, separate
 from latentia.separation.problem import Problem, pose
 from latentia.training import Classification, SmallCNN, batches, fit
+from latentia.training.hub import HubImages
 
 SMALL: dict[str, Any] = {"seeds": 2, "epochs": 3}
 MEASURED = ("metrics", "curves", "deletion")
@@ -167,6 +169,8 @@ def test_published_images(name: str, tmp_path: Path) -> None:
         ({"batch_size": 1}, "batch_size must be at least 2"),
         ({"learning_rate": 0.0}, "learning_rate must be above 0"),
         ({"device": "tpu"}, "device must be"),
+        ({"precision": "half"}, "precision must be '32-true', .* got 'half'"),
+        ({"layer": "features.0.weight"}, "no submodule"),
         ({"weight": -1.0}, "weight must be at least 0"),
     ],
 )
@@ -174,6 +178,44 @@ def test_bad_settings_are_refused(change: dict[str, Any], words: str, tmp_path: 
     with pytest.raises(ValueError, match=words):
         separate(digits(), tmp_path / "a", **SMALL | change)
     assert not (tmp_path / "a").exists()
+
+
+def test_what_cannot_be_measured_is_refused_before_anything_is_trained(text_model: Path, tmp_path: Path) -> None:
+    parts = open_parts("digits", limit=100)
+    with pytest.raises(ValueError, match="the test part has one sample only"):
+        separate(pose(parts._replace(test=parts.test[:1])), tmp_path / "a")
+    # Attention takes the weights of this layer, and never runs it.
+    with pytest.raises(ValueError, match=r"cannot be run on these data and read at layer .*out_proj.* did not run"):
+        separate(pose(parts), tmp_path / "a", layer="encoder.layers.0.self_attn.out_proj")
+    # The model has 12 positions. Here its tokenizer is not asked for them, as if it did not know.
+    problem = pose(sentences(), model=str(text_model))
+    longer = torch.nn.functional.pad(problem.inputs[0], (0, 20), value=5)
+    with pytest.raises(ValueError, match=r"cannot be run on these data .* smaller length"):
+        separate(replace(problem, inputs=(longer, *problem.inputs[1:])), tmp_path / "a")
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_training_that_diverges_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"plain-seed0 diverged: .* take a smaller learning rate"):
+        separate(digits(), tmp_path / "run", seeds=1, epochs=1, learning_rate=1e30)
+
+
+@pytest.mark.parametrize(("channels", "shown"), [(2, 1), (4, 3)])
+def test_images_of_other_channels_than_grey_or_colour_are_shown(channels: int, shown: int, tmp_path: Path) -> None:
+    parts = open_parts("digits", limit=100)
+    more = [replace(part, inputs=part.tensor.repeat(1, channels, 1, 1)) for part in parts[:3]]
+    results = separate(pose(Parts(*more, ()), backbone="cnn"), tmp_path / "run", seeds=1, epochs=1)
+    read_back(tmp_path / "run", results)
+    assert load_file(tmp_path / "run" / "samples.safetensors")["images"].shape[1] == shown
+
+
+def test_tokens_are_deleted_from_images_that_have_fewer_pixels_than_tokens(image_model: Path) -> None:
+    model = HubImages(str(image_model))
+    pixel = torch.rand(1, 3, 1, 1)
+    with AtomModeling(model, model.layer) as atoms:
+        curve = _deletion(model, [(pixel, atoms.read(pixel))], (2, 2), seed=0)
+    # With each of four tokens that goes, the answer changes.
+    assert len(curve.importance.unique()) == 5
 
 
 def test_a_folder_in_use_is_not_touched(run: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:

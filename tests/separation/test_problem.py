@@ -71,6 +71,22 @@ def test_texts_without_a_token_are_left_out_and_counted() -> None:
     assert "3 texts have no token" in problem.parts.notes[-1]
 
 
+def test_texts_of_special_tokens_alone_are_left_out_too(text_model: Path) -> None:
+    problem = pose(texts("[SEP]", "zebra"), model=str(text_model))
+    assert [len(inputs) for inputs in problem.inputs] == [5, 5, 5]
+    network = problem.build(0)
+    assert network.mask(problem.inputs[0]).any(dim=1).all()
+    only = Dataset("texts", ("\u200b", "[SEP]"), torch.tensor([0, 1]), ("a", "b"))
+    with pytest.raises(ValueError, match="none of the 2 test texts has a token"):
+        pose(texts()._replace(test=only), model=str(text_model))
+
+
+def test_a_length_must_leave_room_for_words(text_model: Path) -> None:
+    with pytest.raises(ValueError, match=r"length must be more than the 2 special tokens .* got 2"):
+        pose(texts(), model=str(text_model), length=2)
+    assert pose(texts(), model=str(text_model), length=3).inputs[0].shape[1] == 3
+
+
 def test_texts_that_are_cut_off_are_counted() -> None:
     problem = pose(texts(), length=5)
     assert problem.inputs[0].shape[1] == 5

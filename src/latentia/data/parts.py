@@ -1,5 +1,6 @@
 """A data set by name, or the user's own files, as three parts: to train on, to validate with, and to test on."""
 
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -71,7 +72,8 @@ def open_parts(
 
     Returns:
         The three parts, with the same names of classes and inputs of one shape, and notes: one sentence each on what
-        was left out, on classes that a part lacks, and on classes of very uneven size.
+        was left out, on samples that are in the training part too, on classes that a part lacks, and on classes of very
+        uneven size.
 
     Raises:
         ValueError: if `source` is neither a known name nor a path; if an argument does not go with it; if it cannot
@@ -127,6 +129,8 @@ def _own(path: Path, test: str | Path | None, columns: dict[str, Any], image_siz
         if not places["test"][0].exists():
             raise FileNotFoundError(f"test: there is no file or folder {str(test)!r}")
     train = _read(path, names.get("train"), None, columns, image_size)
+    if path.is_dir():  # the name is that of the whole, not of its training part
+        train = train._replace(data=replace(train.data, name=path.resolve().name))
     # Other parts are read as the training part was: the same classes, and images of the same size.
     size = None
     if train.data.kind == "images":
@@ -254,12 +258,23 @@ def _drawn(data: Dataset, sizes: tuple[int, ...] | tuple[float, ...], seed: int,
         ) from error
 
 
+def _contents(data: Dataset) -> Sequence[Hashable]:
+    """What tells a sample from others; of tensors no more than a hash, for they may be large."""
+    return data.texts if data.kind == "texts" else [hash(sample.numpy().tobytes()) for sample in data.tensor]
+
+
 def _remarks(parts: Parts) -> list[str]:
-    """What the sizes of the classes say about a test accuracy."""
+    """What repeated samples and the sizes of the classes say about a test accuracy."""
     classes = parts.train.classes
     counts = parts.train.labels.bincount(minlength=len(classes))
+    known = set(_contents(parts.train))
     notes = []
     for part, data in (("validation", parts.validation), ("test", parts.test)):
+        if again := sum(content in known for content in _contents(data)):
+            notes.append(
+                f"{again:,} of {len(data):,} {part} samples are among the training samples too, where a network can "
+                "learn them by heart."
+            )
         there = data.labels.bincount(minlength=len(classes))
         if absent := [name for name, n, here in zip(classes, counts, there, strict=True) if n and not here]:
             notes.append(f"The {part} part has no sample of {listed(absent)}.")

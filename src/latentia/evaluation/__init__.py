@@ -1,5 +1,93 @@
 """Numbers about numbers: how sure a measurement is."""
 
-from latentia.evaluation.intervals import Interval, mean_interval, paired_difference
+from latentia.evaluation.algorithms import (
+    EstimatorTest,
+    combined_ftest_5x2cv,
+    compare_estimators,
+    corrected_resampled_ttest,
+    kfold_paired_ttest,
+    paired_ttest_5x2cv,
+    resampled_paired_ttest,
+    score_differences,
+)
+from latentia.evaluation.comparison import Comparison, compare_predictions
+from latentia.evaluation.intervals import (
+    BootstrapEstimate,
+    Bounds,
+    Estimate,
+    Interval,
+    bootstrap_difference,
+    bootstrap_interval,
+    mean_interval,
+    paired_difference,
+    proportion_interval,
+)
+from latentia.evaluation.multiplicity import Correction, PairwiseResult, adjust_pvalues, pairwise_mcnemar
+from latentia.evaluation.resampling import (
+    BootstrapError,
+    BootstrapOutOfBag,
+    CrossValidation,
+    bootstrap_error,
+    corrected_interval,
+    cross_validation,
+    error_632_plus,
+    no_information_error,
+)
+from latentia.evaluation.selection import (
+    NestedCrossValidation,
+    OneStandardError,
+    nested_cross_validation,
+    one_standard_error,
+)
+from latentia.evaluation.tests import (
+    Significance,
+    cochrans_q,
+    ftest,
+    mcnemar,
+    permutation_test,
+    proportion_difference_test,
+)
 
-__all__ = ["Interval", "mean_interval", "paired_difference"]
+__all__ = [
+    "BootstrapError",
+    "BootstrapEstimate",
+    "BootstrapOutOfBag",
+    "Bounds",
+    "Comparison",
+    "Correction",
+    "CrossValidation",
+    "Estimate",
+    "EstimatorTest",
+    "Interval",
+    "NestedCrossValidation",
+    "OneStandardError",
+    "PairwiseResult",
+    "Significance",
+    "adjust_pvalues",
+    "bootstrap_difference",
+    "bootstrap_error",
+    "bootstrap_interval",
+    "cochrans_q",
+    "combined_ftest_5x2cv",
+    "compare_estimators",
+    "compare_predictions",
+    "corrected_interval",
+    "corrected_resampled_ttest",
+    "cross_validation",
+    "error_632_plus",
+    "ftest",
+    "kfold_paired_ttest",
+    "mcnemar",
+    "mean_interval",
+    "nested_cross_validation",
+    "no_information_error",
+    "one_standard_error",
+    "paired_difference",
+    "paired_ttest_5x2cv",
+    "pairwise_mcnemar",
+    "permutation_test",
+    "proportion_difference_test",
+    "proportion_interval",
+    "resampled_paired_ttest",
+    "score_differences",
+]

@@ -1,5 +1,5 @@
 """Numbers about a latent space."""
 
-from latentia.metrics.geometry import scaled_pair_distances
+from latentia.metrics.geometry import scaled_pair_distances, uniformity
 
-__all__ = ["scaled_pair_distances"]
+__all__ = ["scaled_pair_distances", "uniformity"]

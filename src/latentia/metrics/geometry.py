@@ -1,10 +1,16 @@
-"""The geometry of a set of latents: how far apart its samples are."""
+"""The geometry of a set of latents: how far apart its samples are.
+
+1. T. Wang, P. Isola. Understanding contrastive representation learning through alignment and uniformity on the
+   hypersphere. ICML 2020, arXiv:2005.10242.
+"""
+
+import math
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["scaled_pair_distances"]
+__all__ = ["scaled_pair_distances", "uniformity"]
 
 
 def scaled_pair_distances(values: Float[Tensor, "n d"]) -> Float[Tensor, "pairs"]:
@@ -31,3 +37,26 @@ def scaled_pair_distances(values: Float[Tensor, "n d"]) -> Float[Tensor, "pairs"
     if size == 0:
         raise ValueError("all samples coincide: their distances have no scale")
     return torch.pdist(centred / size)
+
+
+def uniformity(values: Float[Tensor, "n d"], temperature: float = 2.0) -> Float[Tensor, ""]:
+    """How evenly directions are spread over the hypersphere [1]: the lower, the more even. O(n^2 d) time, O(n^2) memory.
+
+    The logarithm of the mean over pairs of exp(-temperature |x - y|^2), where x and y are brought to unit length. 0
+    where all directions are the same; a loss too, since it has a gradient.
+
+    Args:
+        values: latents of n samples.
+        temperature: t above 0; 2 in the publication.
+
+    Raises:
+        ValueError: if there are fewer than two samples, a value is NaN or infinite, or the temperature is not positive.
+    """
+    if len(values) < 2:
+        raise ValueError(f"uniformity needs at least two samples, got {len(values)}")
+    if not torch.isfinite(values).all():
+        raise ValueError("values hold NaN or infinite numbers")
+    if not temperature > 0:
+        raise ValueError(f"temperature must be above 0, got {temperature}")
+    distances = torch.pdist(torch.nn.functional.normalize(values, dim=1))
+    return torch.logsumexp(-temperature * distances.square(), dim=0) - math.log(len(distances))

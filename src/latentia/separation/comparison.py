@@ -36,15 +36,20 @@ from latentia.separation.importance import DeletionCurve, deletion_curve
 from latentia.separation.problem import Problem, as_floats
 from latentia.separation.stability import rank_stability
 from latentia.training import Classification, batches, fit, parse_device
+from latentia.training.hub import HubImages
 
 __all__ = ["ARMS", "Progress", "separate"]
 
 ARMS = ("plain", "atoms")
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 Progress = Callable[[str, int, int], None]
 """Told after each epoch: which cell, how many epochs of all cells are done, and how many there are."""
 
 SHOWN = 500
 """How many test samples are measured pair by pair, and kept for the report."""
+
+CHUNK = 2**22
+"""How many numbers are put into a small network at a time, to measure it."""
 
 _METRICS = {
     "accuracy": "test accuracy",
@@ -95,7 +100,7 @@ def separate(
         batch_size: samples a step; pairs are the signal, so not below 16.
         learning_rate: of AdamW; by default 1e-3, and 5e-5 where the network is pretrained.
         device: see `latentia.training.fit`.
-        precision: see `latentia.training.fit`.
+        precision: `"32-true"`, `"bf16-mixed"` or `"16-mixed"`.
         resume: go on with the run in `out`, which must have been started with the same data and settings.
         command: command line to record for reproduction.
         progress: called after each epoch.
@@ -104,7 +109,8 @@ def separate(
         What `results.json` holds.
 
     Raises:
-        ValueError: if a name or number is not accepted, or the folder holds something else.
+        ValueError: if a name or number is not accepted, the test part has one sample only, the layer cannot be read,
+            a training diverges, or the folder holds something else.
         OSError: if data cannot be found or the folder not be written.
     """
     epochs = epochs if epochs is not None else 3 if problem.pretrained else 30
@@ -115,12 +121,16 @@ def separate(
         raise ValueError(f"batch_size must be at least 2, since pairs are the signal; got {batch_size}")
     if not learning_rate > 0:
         raise ValueError(f"learning_rate must be above 0, got {learning_rate}")
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be {', '.join(map(repr, PRECISIONS))}, got {precision!r}")
+    if len(problem.parts.test) < 2:
+        raise ValueError("the test part has one sample only, and distances are between samples: give it more")
     parse_device(device)
     layer = layer or problem.layer
     # A layer or weight that will not do is better told before there is a folder than after.
     model = problem.build(0)
     with _attach(model, layer, weight) as atoms:
-        reading = atoms.read(problem.inputs[2][:1])
+        reading = _first_reading(model, atoms, problem)
     if problem.kind == "images":
         _grid(model, reading)
     parts = problem.parts
@@ -186,6 +196,20 @@ def _attach(model: nn.Module, layer: str, weight: float, **settings: Any) -> Ato
     return AtomModeling(model, layer, weight, mask=getattr(model, "mask", None), **settings)
 
 
+def _first_reading(model: Any, atoms: AtomModeling, problem: Problem) -> AtomReading:
+    """Read the longest sample, to see that network and layer can do with all of them."""
+    inputs = max(problem.inputs, key=lambda inputs: inputs.shape[1])
+    longest = int(model.mask(inputs).sum(dim=1).argmax()) if hasattr(model, "mask") else 0
+    try:
+        return atoms.read(inputs[longest : longest + 1])
+    except (IndexError, RuntimeError) as error:  # whatever a model of others makes of what it cannot take
+        reason = str(error).partition("\n")[0]
+        raise ValueError(
+            f"{problem.network!r} cannot be run on these data and read at layer {atoms.layer!r}: {reason}; another "
+            "layer may do, or a smaller length of texts"
+        ) from error
+
+
 def _run_cell(
     problem: Problem,
     arm: str,
@@ -201,7 +225,8 @@ def _run_cell(
     epochs, batch_size = configuration["epochs"], configuration["batch_size"]
     data = problem.parts
     train = batches(problem.inputs[0], data.train.labels, batch_size=batch_size, seed=seed)
-    chunk = 32 if problem.pretrained else 1024
+    # Samples that are measured at a time: of large images fewer, or the feature maps would fill the memory.
+    chunk = 32 if problem.pretrained else max(1, min(1024, CHUNK // problem.inputs[0][0].numel()))
     validation = batches(problem.inputs[1], data.validation.labels, batch_size=chunk, shuffle=False)
     model = problem.build(seed)
     with torch.random.fork_rng():
@@ -242,6 +267,11 @@ def _run_cell(
         device = _device(configuration["device"])
         model.to(device), atoms.to(device)
         logits = torch.cat([_predict(model, inputs.to(device)) for inputs in problem.inputs[2].split(chunk)])
+        if not logits.isfinite().all():
+            raise ValueError(
+                f"{path.name} diverged: its predictions are NaN or infinite; take a smaller learning rate or weight, "
+                "in a new run folder"
+            )
         ids = _shown(len(data.test))
         shown = problem.inputs[2][ids]
         if problem.kind == "images":
@@ -324,6 +354,8 @@ def _deletion(
     """The deletion curve over all parts."""
     curves, sizes = [], []
     for inputs, reading in parts:
+        if isinstance(model, HubImages):
+            inputs = model.scale(inputs)  # a small image has fewer pixels than the network has tokens
         remove = None if grid is not None else model.remove
         curves.append(
             deletion_curve(model, inputs, reading.importance, grid=grid, remove=remove, mask=reading.mask, seed=seed)
@@ -396,7 +428,9 @@ def _stability(out: Path, seeds: int) -> dict[str, dict[str, float | None]]:
 def _save_samples(out: Path, problem: Problem, ids: Tensor, shown: Tensor, mask: Tensor | None) -> None:
     """What the report shows of the samples: images, or texts and the characters that each real token stands for."""
     if problem.kind == "images":
-        images = (shown * 255).round().to(torch.uint8)
+        # Of other channels than grey or colour, the report shows three, or their mean.
+        pixels = shown[:, :3] if shown.shape[1] >= 3 else shown.mean(dim=1, keepdim=True)
+        images = (pixels * 255).round().to(torch.uint8)
         labels = problem.parts.test.labels[ids]
         _save(out / "samples.safetensors", {"images": images, "labels": labels, "ids": ids})
     if problem.spans is not None:

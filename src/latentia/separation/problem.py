@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from latentia.data import Parts, stratified_split
 from latentia.training import PatchTransformer, SequenceTransformer, SmallCNN
-from latentia.training.hub import HubImages, HubTexts, load_tokenizer
+from latentia.training.hub import HubImages, HubTexts, load_tokenizer, special_ids
 from latentia.training.texts import encode, learn_tokenizer
 
 __all__ = ["BACKBONES", "Problem", "pose"]
@@ -125,19 +125,26 @@ def _texts(parts: Parts, backbone: str, model: str | None, length: int) -> _Read
     classes = len(parts.train.classes)
     if model is None:
         tokenizer = learn_tokenizer(parts.train.texts)
-        padding = 0
+        padding, special = 0, torch.tensor([0])
     else:
         pretrained = load_tokenizer(model)
-        tokenizer, padding = pretrained.backend_tokenizer, -1
+        tokenizer, padding, special = pretrained.backend_tokenizer, -1, special_ids(pretrained)
         length = min(length, pretrained.model_max_length)
+        if length <= (added := tokenizer.num_special_tokens_to_add(False)):
+            raise ValueError(
+                f"length must be more than the {added} special tokens that {model!r} puts around a text, got {length}"
+            )
     encoded = [encode(tokenizer, part.texts, length, padding) for part in parts[:3]]
     notes = parts.notes
     if cut := sum(part.truncated for part in encoded):
         notes += (f"{cut:,} texts are longer than {length} tokens, and were cut off there.",)
     # A text of which the tokenizer leaves nothing, such as one of control characters, has no latent space.
-    filled = [torch.tensor([any(a < b for a, b in spans) for spans in part.spans]) for part in encoded]
+    filled = [((part.ids != padding) & ~torch.isin(part.ids, special)).any(dim=1) for part in encoded]
     if empty := sum(int((~keep).sum()) for keep in filled):
         notes += (f"{empty:,} texts have no token, and were left out.",)
+    for name, keep in zip(("training", "validation", "test"), filled, strict=True):
+        if not keep.any():
+            raise ValueError(f"texts: none of the {len(keep):,} {name} texts has a token")
     train, validation, test = (part[keep] for part, keep in zip(parts[:3], filled, strict=True))
     train_ids, validation_ids, test_ids = (part.ids[keep] for part, keep in zip(encoded, filled, strict=True))
     inputs = (train_ids, validation_ids, test_ids)

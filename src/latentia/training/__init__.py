@@ -15,6 +15,7 @@ from latentia.training.loop import (  # noqa: E402
     mean_over_processes,
     parse_device,
 )
+from latentia.training.scores import classification_scores, predict  # noqa: E402
 
 __all__ = [
     "Classification",
@@ -25,7 +26,9 @@ __all__ = [
     "SequenceTransformer",
     "SmallCNN",
     "batches",
+    "classification_scores",
     "fit",
     "mean_over_processes",
     "parse_device",
+    "predict",
 ]

@@ -10,7 +10,7 @@ from torch.nn.functional import interpolate
 from latentia.extras import require
 from latentia.layers import last_token_layer
 
-__all__ = ["HubImages", "HubTexts", "load_classifier", "load_tokenizer"]
+__all__ = ["HubImages", "HubTexts", "image_size", "load_classifier", "load_tokenizer", "special_ids"]
 
 _WHAT = {
     "AutoConfig": "a model",
@@ -39,14 +39,15 @@ def load_classifier(name: str) -> "HubTexts | HubImages":
 
 
 def load_tokenizer(name: str) -> Any:
-    """The tokenizer of a pretrained model.
+    """The tokenizer of a pretrained model; its `model_max_length` is never more than the model has positions for.
 
     Args:
         name: id on the Hub, or local folder.
 
     Raises:
         OSError: if there is no such model.
-        ValueError: if it is no text model, or has no fast tokenizer, which alone tells where its tokens stand.
+        ValueError: if it is no text model, comes without a vocabulary, or has no fast tokenizer, which alone tells
+            where its tokens stand.
         ImportError: if transformers is missing (the extra `transformers`).
     """
     tokenizer = _pretrained("AutoTokenizer", name)
@@ -54,9 +55,34 @@ def load_tokenizer(name: str) -> Any:
         raise ValueError(
             f"model {name!r} has no fast tokenizer, and only those tell which characters a token stands for"
         )
+    # Where its files are missing, transformers makes a tokenizer of special tokens alone: all words are unknown to it.
+    if len(tokenizer) <= len(tokenizer.all_special_ids):
+        raise ValueError(f"model {name!r} comes without a vocabulary: save its tokenizer beside it")
     if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
+        # Any token will do, for it is masked.
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
+    positions = getattr(_pretrained("AutoConfig", name), "max_position_embeddings", None)
+    if isinstance(positions, int) and positions > 0:
+        tokenizer.model_max_length = min(tokenizer.model_max_length, positions)
     return tokenizer
+
+
+def special_ids(tokenizer: Any) -> Int64[Tensor, " s"]:
+    """Ids that stand for nothing in a text, such as those of its start and end; the unknown token does stand for it."""
+    return torch.tensor(sorted(set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}), dtype=torch.long)
+
+
+def image_size(name: str) -> tuple[int, int]:
+    """Height and width of the images that a pretrained model takes.
+
+    Args:
+        name: id on the Hub, or local folder.
+
+    Raises:
+        OSError: if there is no such model.
+        ImportError: if transformers is missing (the extra `transformers`).
+    """
+    return _image_size(_pretrained("AutoConfig", name), _preprocessing(name))
 
 
 class HubTexts(nn.Module):
@@ -79,19 +105,22 @@ class HubTexts(nn.Module):
         super().__init__()
         self.model = model = _classifier("AutoModelForSequenceClassification", name, classes)
         model.config.pad_token_id = self.padding = tokenizer.pad_token_id
-        special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
-        self.register_buffer("special", torch.tensor(sorted(special)), persistent=False)
+        self.register_buffer("special", special_ids(tokenizer), persistent=False)
+        self._example = tokenizer("an example of a text")["input_ids"]
         self.layer = last_token_layer(self, self.example(), classes=model.config.num_labels).name
 
     def forward(self, ids: Int64[Tensor, "b t"]) -> Float[Tensor, "b k"]:
         """Logits of the classes."""
         real = self._real(ids)
-        ids = ids[:, : real.shape[1]]
-        return self.model(input_ids=torch.where(real, ids, self.padding), attention_mask=real.long()).logits
+        ids = torch.where(real, ids[:, : real.shape[1]], self.padding)
+        # Of a text without tokens, the model sees one token of padding: attention to nothing is not defined.
+        seen = real.clone()
+        seen[:, 0] |= ~real.any(dim=1)
+        return self.model(input_ids=ids, attention_mask=seen.long()).logits
 
     def example(self) -> Int64[Tensor, "1 t"]:
         """An input."""
-        return torch.ones(1, 4, dtype=torch.long)
+        return torch.tensor([self._example])
 
     def mask(self, ids: Int64[Tensor, "b t"]) -> Bool[Tensor, "b t2"]:
         """Which tokens stand for a piece of the text: neither padding nor special tokens."""
@@ -99,14 +128,14 @@ class HubTexts(nn.Module):
         return real & ~torch.isin(ids[:, : real.shape[1]], self.special)
 
     def remove(self, ids: Int64[Tensor, "b t"], keep: Bool[Tensor, "b t2"]) -> Int64[Tensor, "b t"]:
-        """Take tokens out: what is not kept is masked away, and the positions of the others stay."""
+        """Take tokens out: what is not kept becomes padding, which is masked away."""
         keep = nn.functional.pad(keep, (0, ids.shape[1] - keep.shape[1]), value=True)
         return torch.where(keep, ids, -1)
 
     def _real(self, ids: Int64[Tensor, "b t"]) -> Bool[Tensor, "b t2"]:
         real = ids >= 0
         longest = int((real.any(dim=0) * torch.arange(1, real.shape[1] + 1, device=real.device)).max())
-        return real[:, :longest]
+        return real[:, : max(longest, 1)]
 
 
 class HubImages(nn.Module):
@@ -130,10 +159,7 @@ class HubImages(nn.Module):
         self.model = model = _classifier("AutoModelForImageClassification", name, classes)
         facts = _preprocessing(name)
         config = model.config
-        size = getattr(config, "image_size", None) or facts.get("size", {})
-        if isinstance(size, dict):
-            size = size.get("height") or size.get("shortest_edge") or 224
-        self.size = (size, size) if isinstance(size, int) else tuple(size)
+        self.size = _image_size(config, facts)
         self.channels = getattr(config, "num_channels", 3)
         shape = (1, -1, 1, 1)
         mean, deviation = (facts.get(key, [0.5]) for key in ("image_mean", "image_std"))
@@ -143,12 +169,17 @@ class HubImages(nn.Module):
 
     def forward(self, images: Shaped[Tensor, "b c height width"]) -> Float[Tensor, "b k"]:
         """Logits of the classes."""
-        pixels = images.float() / 255 if images.dtype == torch.uint8 else images
-        if pixels.shape[-2:] != self.size:
-            pixels = interpolate(pixels, self.size, mode="bilinear", antialias=True, align_corners=False)
+        pixels = self.scale(images)
         if pixels.shape[1] != self.channels:
             pixels = pixels.mean(dim=1, keepdim=True).expand(-1, self.channels, -1, -1)
         return self.model(pixel_values=(pixels - self.mean) / self.deviation).logits
+
+    def scale(self, images: Shaped[Tensor, "b c height width"]) -> Float[Tensor, "b c height2 width2"]:
+        """Images from 0 to 1, of the size that the model takes."""
+        pixels = images.float() / 255 if images.dtype == torch.uint8 else images
+        if pixels.shape[-2:] == self.size:
+            return pixels
+        return interpolate(pixels, self.size, mode="bilinear", antialias=True, align_corners=False)
 
     def example(self) -> Float[Tensor, "1 c height width"]:
         """An input."""
@@ -167,8 +198,11 @@ def _pretrained(kind: str, name: str, **settings: Any) -> Any:
     transformers.logging.disable_progress_bar()
     try:
         return getattr(transformers, kind).from_pretrained(name, **settings)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().partition("\n")[0]
+    # Not only these two: damaged weights and settings come to light as whatever they lead to.
+    except Exception as error:
+        if isinstance(error, ImportError):
+            raise
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
         accepted = OSError if isinstance(error, OSError) else ValueError
         raise accepted(f"model {name!r} cannot be loaded as {_WHAT[kind]}: {reason}") from error
     finally:
@@ -183,3 +217,11 @@ def _preprocessing(name: str) -> dict[str, Any]:
         return processing.ImageProcessingMixin.get_image_processor_dict(name)[0]
     except OSError:
         return {}
+
+
+def _image_size(config: Any, facts: dict[str, Any]) -> tuple[int, int]:
+    size = getattr(config, "image_size", None) or facts.get("size") or 224
+    if isinstance(size, dict):
+        side = size.get("shortest_edge") or 224
+        return size.get("height") or side, size.get("width") or side
+    return (size, size) if isinstance(size, int) else (size[0], size[1])

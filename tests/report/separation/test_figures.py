@@ -62,6 +62,14 @@ def test_space_figure_has_every_sample_once_in_each_arm(run: SeparationRun, spac
     assert space["thumbnails"]["count"] == len(run.images)
 
 
+def test_photographs_are_shown_small(run: SeparationRun, space: dict[str, Any]) -> None:
+    assert (space["thumbnails"]["height"], space["thumbnails"]["width"]) == tuple(run.images.shape[2:])
+    large = run._replace(images=run.images.repeat_interleave(16, dim=2).repeat_interleave(32, dim=3))
+    drawn = torch.arange(len(run.labels))
+    shown = described(figures.space_figure(large, drawn))["thumbnails"]
+    assert (shown["height"], shown["width"], shown["count"]) == (32, 64, len(run.images))
+
+
 def test_legend_has_each_class_once(space: dict[str, Any]) -> None:
     legend = [trace["name"] for trace in space["data"] if trace.get("showlegend", True)]
     assert legend == [*map(str, range(10)), "predicted wrongly"]

@@ -29,6 +29,7 @@ __all__ = ["deletion_figure", "distance_figure", "importance_figure", "space_fig
 _COLORS = {"plain": "baseline", "atoms": "treated"}
 _CLASS_COLORS = 10  # page.css has so many; further classes share them, and are told apart by their names
 _MOST_SAMPLES = 10  # with a picture of their importances
+_THUMBNAIL = 64  # pixels of the longer side of an image that is shown on hovering
 _BEGINNING = 300  # characters of a text that are shown where all of it would be too much
 
 # The axes of the first, second and third panel of a figure; see `panels`.
@@ -98,7 +99,7 @@ def space_figure(run: SeparationRun, drawn: Int64[Tensor, " drawn"]) -> Html:
         layout,
         narrow=narrow,
         linked=True,
-        thumbnails=None if run.images is None else thumbnails(run.images),
+        thumbnails=None if run.images is None else thumbnails(_small(run.images)),
         alt=f"Two scatter plots of {len(drawn)} test samples, one for each arm, coloured by class.",
         caption=f"Each point is a test sample. Hover over it, or tap it, to see {seen}, and to find it "
         "ringed in both maps. A cross is a wrong prediction. The maps are drawn by t-SNE, which keeps "
@@ -115,6 +116,17 @@ def _embed(vectors: Float[Tensor, "n d"]) -> np.ndarray:
     with threads.threadpool_limits(1):
         points = tsne.fit_transform(vectors.numpy()).astype(float)
     return points - points.mean(axis=0)
+
+
+def _small(images: UInt8[Tensor, "n c height width"]) -> UInt8[Tensor, "n c height2 width2"]:
+    """Images no larger than one sees on hovering: hundreds of photographs would make a page of many megabytes."""
+    height, width = images.shape[2:]
+    scale = _THUMBNAIL / max(height, width)
+    if scale >= 1:
+        return images
+    size = (max(1, round(scale * height)), max(1, round(scale * width)))
+    scaled = torch.nn.functional.interpolate(images.float(), size, mode="bilinear", antialias=True)
+    return scaled.round().clamp(0, 255).to(torch.uint8)
 
 
 def _shortened(text: str, most: int) -> str:

@@ -1,0 +1,104 @@
+"""The cell of the claims on atom modeling in classifiers: one arm, one seed.
+
+Besides `plain` training and `atoms`, an arm is a control that takes one thing out of atom modeling. Where it does as
+well, that thing is not what helps:
+
+- `uniformity`: another push apart instead, the uniformity loss on pooled tokens;
+- `random importance`: importances from a map that is drawn at random and never learns;
+- `constraints`: the soft constraints on importances, without the energy;
+- `identity`: tokens are where they are, without a learned map of them.
+"""
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from latentia.claims.claim import Setting
+
+__all__ = ["COMPARISONS", "CONTROLS", "arms", "cell"]
+
+CONTROLS = ("uniformity", "random importance", "constraints", "identity")
+
+
+COMPARISONS = (("atoms", "plain"), *(("atoms", control) for control in CONTROLS))
+
+
+def arms(learning_rates: Sequence[float]) -> dict[str, list[Setting]]:
+    """Every arm chooses its learning rate on validation data, and its weight, if it has one, from the same three."""
+    rates: list[Setting] = [{"learning_rate": rate} for rate in learning_rates]
+    weighted: list[Setting] = [{**rate, "weight": weight} for rate in rates for weight in (0.1, 0.01, 1.0)]
+    return {"plain": rates, "atoms": weighted, **dict.fromkeys(CONTROLS, weighted)}
+
+
+def cell(arm: str, setting: Setting, seed: int, settings: Setting) -> dict[str, float]:
+    """Train one arm under one seed, on labels that the seed has drawn, and measure it.
+
+    Args:
+        arm: `"plain"`, `"atoms"`, or one of `CONTROLS`.
+        setting: `learning_rate`, and `weight` but for `"plain"`.
+        seed: of the labelled samples, the network's weights, and the order of the batches.
+        settings: `data` (name), `labels` (how many), `backbone`, `epochs`, `batch_size`, and
+            `measure`, by which settings are chosen on validation data.
+    """
+    from latentia.data import stratified_split
+    from latentia.separation.problem import pose
+    from latentia.training import Classification, batches, classification_scores, fit, predict
+
+    parts = _parts(settings["data"])
+    if settings["labels"] < len(parts.train):
+        (labelled,) = stratified_split(parts.train.labels, (settings["labels"],), seed=seed)
+        parts = parts._replace(train=parts.train[labelled])
+    problem = pose(parts, backbone=settings["backbone"])
+    model = problem.build(seed)
+    train = batches(problem.inputs[0], parts.train.labels, batch_size=settings["batch_size"], seed=seed)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        penalty = _penalty(arm, model, setting, warmup=max(1, settings["epochs"] * len(train) // 20))
+    module = Classification(model, penalty, learning_rate=setting["learning_rate"])
+    fit(module, train, epochs=settings["epochs"], seed=seed, device="cpu", progress=False)
+    validation = classification_scores(predict(model, problem.inputs[1]), parts.validation.labels)
+    test = classification_scores(predict(model, problem.inputs[2]), parts.test.labels)
+    return test | {"validation": validation[settings["measure"]]}
+
+
+@cache
+def _parts(name: str) -> Any:
+    from latentia.data import open_parts
+
+    return open_parts(name)
+
+
+def _penalty(arm: str, model: Any, setting: Setting, warmup: int) -> nn.Module | None:
+    from latentia.separation import AtomicLoss, AtomModeling
+
+    if arm == "plain":
+        return None
+    settings: dict[str, Any] = {"mask": getattr(model, "mask", None), "warmup": warmup}
+    if arm == "constraints":
+        settings["criterion"] = AtomicLoss(softening=1e6)  # so soft that the energy has no slope
+    atoms: Any = AtomModeling(model, model.layer, setting["weight"], **settings)
+    if arm == "uniformity":
+        atoms.criterion = _Uniformity()
+    if arm in ("identity", "uniformity"):
+        atoms.head.position = nn.Identity()
+    if arm == "random importance":
+        atoms.head.importance.requires_grad_(False)
+        for parameter in atoms.head.importance.parameters():
+            parameter.data.mul_(20)  # they start near zero, where they would say nothing
+    return atoms
+
+
+class _Uniformity(nn.Module):
+    """In the place of `AtomicLoss`: the uniformity loss on the mean of a sample's positions."""
+
+    def forward(self, q: Tensor, p: Tensor, mask: Tensor | None = None) -> Any:
+        from latentia.metrics import uniformity
+        from latentia.separation import AtomicLossOutput
+
+        real = torch.ones_like(q) if mask is None else mask.to(q.dtype)
+        pooled = (real[..., None] * p).sum(dim=1) / real.sum(dim=1, keepdim=True).clamp(min=1)
+        loss = uniformity(pooled)
+        return AtomicLossOutput(loss, loss.detach(), {}, {})
