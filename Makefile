@@ -19,8 +19,8 @@ setup: $(READY) ## install everything into .venv
 demo: $(READY) ## train with and without atom modeling on handwritten digits, and write the report
 	$(BIN)/latentia separate digits
 
-test: $(READY) ## run the tests
-	$(BIN)/python -m pytest
+test: $(READY) ## run the tests, a process for each core
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --dist worksteal
 
 check: $(READY) ## lint, formatting and types
 	$(BIN)/ruff check .
@@ -36,6 +36,7 @@ docs: $(READY) ## build the documentation into site/
 
 bench: $(READY) ## measure speed and memory, and print the tables of docs/benchmarks.md
 	$(BIN)/python benchmarks/separation.py
+	$(BIN)/python benchmarks/evaluation.py
 
 clean: ## remove what the targets made
 	rm -rf $(VENV) site runs .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -115,7 +115,7 @@ def test_no_information_error_of_numbers(pairs: list[tuple[float, float]]) -> No
 
 
 def test_632_plus_of_nothing_is_refused() -> None:
-    with pytest.raises(ValueError, match="errors must be finite, got 0.1, nan and 0.5"):
+    with pytest.raises(ValueError, match=r"errors must be finite, got 0\.1, nan and 0\.5"):
         error_632_plus(0.1, np.nan, 0.5)
 
 
