@@ -1,4 +1,6 @@
 import io
+import os
+import sys
 
 import numpy as np
 import pytest
@@ -240,6 +242,17 @@ def test_no_image_at_all(tmp_path, make):
     make(tmp_path)
     with pytest.raises(ValueError, match=r"no image to be read in the subfolders of .*; it must hold a folder for eac"):
         read_images(tmp_path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
+def test_names_that_are_no_text_can_be_written_down(folder):
+    for name in (b"\xff", b"\xfe"):
+        (folder / os.fsdecode(name)).mkdir()
+        save(folder / os.fsdecode(name) / "1.png", np.full((6, 4, 3), 200))
+    (folder / "cat" / os.fsdecode(b"\xff.png")).write_text("no image")
+    data, notes = read_images(folder)
+    assert data.classes == ("\\udcfe", "\\udcff", "cat", "dog") and len(data) == 6
+    assert "".join([*data.classes, *notes]).encode() and "cat/\\udcff.png" in notes[0]
 
 
 def test_no_image_that_can_be_read(tmp_path):

@@ -75,7 +75,7 @@ def read_images(
             pixels.append(image)
             names.append(name)
         else:
-            damaged.append(f"{file.relative_to(folder).as_posix()} ({image})")
+            damaged.append(_legible(f"{file.relative_to(folder).as_posix()} ({image})"))
     if not pixels:
         reason = f"; could not read {', '.join(damaged[:3])}" if damaged else ""
         raise ValueError(
@@ -117,12 +117,18 @@ def _survey(folder: Path) -> tuple[int, dict[str, list[Path]], int]:
     for path in _visible(folder):
         if path.is_dir():
             files = list(_files(path))
-            members[path.name] = [file for file in files if file.suffix.lower() in FORMATS]
-            others += len(files) - len(members[path.name])
+            pictures = [file for file in files if file.suffix.lower() in FORMATS]
+            members[_legible(path.name)] = pictures
+            others += len(files) - len(pictures)
         else:
             is_image = path.suffix.lower() in FORMATS
             loose, others = loose + is_image, others + (not is_image)
     return loose, {name: members[name] for name in in_order(members)}, others
+
+
+def _legible(name: str) -> str:
+    """A name that can be written down: old archives leave file names that are no text, and Python keeps their bytes."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _visible(folder: Path) -> list[Path]:

@@ -42,8 +42,8 @@ def scaled_pair_distances(values: Float[Tensor, "n d"]) -> Float[Tensor, "pairs"
 def uniformity(values: Float[Tensor, "n d"], temperature: float = 2.0) -> Float[Tensor, ""]:
     """How evenly directions are spread over the hypersphere [1]: the lower, the more even.
 
-    O(n^2 d) time, O(n^2) memory. The logarithm of the mean over pairs of exp(-temperature |x - y|^2), where x and y are brought to unit length. 0
-    where all directions are the same. It has a gradient, so it is a loss too.
+    The logarithm of the mean over pairs of exp(-temperature |x - y|^2), where x and y are brought to unit length. 0
+    where all directions are the same. It has a gradient, so it is a loss too. O(n^2 d) time, O(n^2) memory.
 
     Args:
         values: latents of n samples.
