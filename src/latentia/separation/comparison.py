@@ -5,9 +5,10 @@ steps. The plain arm carries an `AtomModeling` too, but a frozen one: its head l
 network without a gradient that would reach it, so the network is trained exactly as if nothing were attached, and both
 arms can be read and compared.
 
-A run folder holds `configuration.json`, a folder per arm and seed under `cells/` (checkpoint, `metrics.csv`,
-`importance.safetensors` and, once it is done, `cell.json`), `latents/` and `weights/` (safetensors), what the report
-shows (`samples.safetensors` for images, `samples.json` for texts) and, in the end, `results.json`.
+A run folder holds `configuration.json`, a folder per arm and seed under `cells/` (`metrics.csv`, the checkpoint,
+`importance.safetensors` and, once it is done, `cell.json` instead of the checkpoint), `latents/` and `weights/`
+(safetensors), what the report shows (`samples.safetensors` for images, `samples.json` for texts) and, in the end,
+`results.json`.
 """
 
 import json
@@ -37,6 +38,7 @@ from latentia.separation.problem import Problem, as_floats
 from latentia.separation.stability import rank_stability
 from latentia.training import Classification, batches, fit, parse_device
 from latentia.training.hub import HubImages
+from latentia.training.loop import CHECKPOINT
 
 __all__ = ["ARMS", "Progress", "separate"]
 
@@ -160,6 +162,8 @@ def separate(
             if not finished.exists():
                 cell = _run_cell(problem, arm, seed, path, out, configuration, step)
                 _write_json(finished, cell)
+                # The weights are kept elsewhere; that of a large model, with its optimizer, fills disks.
+                (path / CHECKPOINT).unlink(missing_ok=True)
             cells.append(_read_json(finished))
             done += epochs
             step(0, before=done)

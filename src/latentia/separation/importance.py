@@ -155,7 +155,7 @@ def deletion_curve(
     """Remove the tokens of largest |q|, then as many random ones, and see how fast the model's answer goes.
 
     Importances that mean something make the answer fall faster than random removal does; those that do not, do not.
-    Runs the model f (1 + repeats) times.
+    Runs the model f (1 + repeats) times, but only once for shares of 0 and of 1.
 
     Args:
         model: classifier; `model(inputs)` gives logits (b, k). Run in eval mode.
@@ -204,16 +204,26 @@ def deletion_curve(
         predicted = model(inputs).argmax(dim=1)
         intact = None if represent is None else represent(inputs)
         kept, same = [], []
+        ends: dict[float, tuple[Tensor, Tensor | None]] = {}
         for score in scores:
             # Rank 0 is the first token to go; tokens that are not real come last, and never go.
             rank = torch.where(real, score, -1).argsort(dim=1, descending=True).argsort(dim=1)
             for share in fractions:
-                rest = remove(inputs, rank >= (share * tokens).round())
-                probability = model(rest).softmax(dim=1).gather(1, predicted[:, None])
-                kept.append(probability.mean())
-                if represent is not None and intact is not None:
-                    nearest = torch.cdist(represent(rest), intact).argmin(dim=1)
-                    same.append((nearest == torch.arange(len(inputs), device=nearest.device)).float().mean())
+                if share not in ends:
+                    rest = remove(inputs, rank >= (share * tokens).round())
+                    probability = model(rest).softmax(dim=1).gather(1, predicted[:, None]).mean()
+                    found = None
+                    if represent is not None and intact is not None:
+                        nearest = torch.cdist(represent(rest), intact).argmin(dim=1)
+                        found = (nearest == torch.arange(len(inputs), device=nearest.device)).float().mean()
+                    point = probability, found
+                    if share in (0, 1):  # with no token gone, or all, the order plays no role
+                        ends[share] = point
+                else:
+                    point = ends[share]
+                kept.append(point[0])
+                if point[1] is not None:
+                    same.append(point[1])
     curves = torch.stack(kept).cpu().reshape(len(scores), -1)
     identity = torch.stack(same).cpu().reshape(len(scores), -1) if same else None
     return DeletionCurve(
