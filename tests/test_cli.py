@@ -4,12 +4,18 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
-from sklearn.datasets import load_digits
+from sklearn.datasets import load_diabetes, load_digits
+from sklearn.linear_model import Ridge
+from sklearn.naive_bayes import GaussianNB
+from sklearn.neighbors import KNeighborsClassifier
 
 from latentia.cli import main
+from latentia.evaluation import compare_predictions
 
 SMALL = ["--backbone", "cnn", "--seeds", "1", "--epochs", "1", "--limit", "200"]
+CLASSIFIERS = {"neighbours": KNeighborsClassifier(3), "bayes": GaussianNB()}
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
@@ -195,3 +201,75 @@ def test_help_needs_no_arguments(monkeypatch: pytest.MonkeyPatch, capsys: pytest
     assert "separate" in capsys.readouterr().out
     assert run(monkeypatch, "separate", "--help") == 0
     assert "--weight" in capsys.readouterr().out
+
+
+@pytest.fixture
+def predictions(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A working folder with what two classifiers say of digits, and two regressions of how ill people will be."""
+    x, y = load_digits(return_X_y=True)
+    said = {name: model.fit(x[:1000], y[:1000]).predict(x[1000:]) for name, model in CLASSIFIERS.items()}
+    pd.DataFrame({"y_true": y[1000:], **said}).to_csv(tmp_path / "digits.csv")
+    x, y = load_diabetes(return_X_y=True)
+    said = {name: Ridge(alpha).fit(x[:300], y[:300]).predict(x[300:]) for name, alpha in (("a", 0.1), ("b", 100))}
+    pd.DataFrame({"truth": y[300:], **said}).to_parquet(tmp_path / "diabetes.parquet")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "160")
+    return tmp_path
+
+
+def test_compare_prints_the_tables_and_writes_the_page(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], predictions: Path
+) -> None:
+    assert run(monkeypatch, "compare", "digits.csv") == 0
+    printed = capsys.readouterr().out
+    table = pd.read_csv("digits.csv")
+    found = compare_predictions(table["y_true"], {name: table[name] for name in CLASSIFIERS})
+    assert f"{found.reason}.\nreport   digits-comparison.html\n" in printed
+    for name, score in found.scores.items():
+        assert f"│ {name}" in printed and f"│    {score.estimate:.3f} │" in printed
+    assert "│ bayes − neighbours │" in printed and "│ neighbours is better │" in printed
+    page = Path("digits-comparison.html").read_text(encoding="utf-8")
+    assert "Models compared on digits" in page and "<code>latentia compare digits.csv</code>" in page
+
+
+def test_compare_heeds_its_options(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], predictions: Path
+) -> None:
+    command = ["compare", "diabetes.parquet", "--truth", "truth", "--models", "b, a", "--error", "absolute"]
+    more = ["--confidence", "0.9", "--correction", "benjamini-hochberg", "--out", "page.html"]
+    assert run(monkeypatch, *command, *more) == 0
+    printed = capsys.readouterr().out
+    for words in ("mean absolute error", "90% interval", "a − b", "a is better", "Permutation test", "page.html"):
+        assert words in printed
+    assert "benjamini-hochberg" in Path("page.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["none.csv"], "none.csv"),
+        (["digits.xlsx"], ".parquet"),
+        (["diabetes.parquet"], "no column 'y_true'"),
+        (["diabetes.parquet", "--truth", "truth", "--models", "a"], "at least 2 models"),
+        (["digits.csv", "--models", "bayes,forest"], "'forest'"),
+        (["holes.csv"], "1 of 3 rows lack a value"),
+        (["constant.csv"], "'y_true' is 1 in every row"),
+        (["digits.csv", "--error", "cubed"], "'squared', 'absolute'"),
+        (["digits.csv", "--correction", "none"], "'bonferroni'"),
+        (["digits.csv", "--confidence", "95"], "confidence"),
+        (["digits.csv", "--out", "nowhere/page.html"], "nowhere/page.html"),
+    ],
+)
+def test_mistakes_in_a_comparison_are_told_in_one_line(
+    arguments: list[str],
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    predictions: Path,
+) -> None:
+    Path("holes.csv").write_text("y_true,a,b\n1,1,1\n2,,2\n3,3,3\n")
+    Path("constant.csv").write_text("y_true,a,b\n1,1,1\n1,2,1\n")
+    assert run(monkeypatch, "compare", *arguments) == 2
+    complaint = capsys.readouterr().err
+    assert complaint.startswith("latentia: ") and complaint.count("\n") == 1 and words in complaint
+    assert not list(predictions.glob("*.html"))

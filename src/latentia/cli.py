@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -43,13 +44,15 @@ def separate(
         str | None, typer.Option(help="Hugging Face id or folder of a classifier to start from", metavar="ID|FOLDER")
     ] = None,
     backbone: Annotated[str, typer.Option(help="without --model: a small transformer or cnn")] = "transformer",
-    layer: Annotated[str | None, typer.Option(help="layer to attach to  [default: the last before pooling]")] = None,
+    layer: Annotated[
+        str | None, typer.Option(help="layer to attach to", show_default="the last before pooling")
+    ] = None,
     text_column: Annotated[str | None, typer.Option(help="of a table: name, or without a header number from 0")] = None,
     label_column: Annotated[
         str | None, typer.Option(help="of a table: name, or without a header number from 0")
     ] = None,
     header: Annotated[bool, typer.Option(help="whether the table's first line names the columns")] = True,
-    test: Annotated[Path | None, typer.Option(help="test data of your own  [default: a fifth of DATA]")] = None,
+    test: Annotated[Path | None, typer.Option(help="test data of your own", show_default="a fifth of DATA")] = None,
     image_size: Annotated[int | None, typer.Option(help="side that images are scaled to, in pixels", min=4)] = None,
     length: Annotated[int, typer.Option(help="most tokens of a text", min=1)] = 256,
     labels: Annotated[int | None, typer.Option(help="train on only so many labelled samples", min=1)] = None,
@@ -57,14 +60,16 @@ def separate(
     seeds: Annotated[int, typer.Option(help="number of paired seeds", min=1)] = 5,
     weight: Annotated[float, typer.Option(help="factor of the atomic loss", min=0)] = 0.1,
     epochs: Annotated[
-        int | None, typer.Option(help="passes over the training data  [default: 30, with --model 3]", min=1)
+        int | None, typer.Option(help="passes over the training data", show_default="30, with --model 3", min=1)
     ] = None,
     batch_size: Annotated[int, typer.Option(help="samples a step", min=2)] = 64,
-    learning_rate: Annotated[float | None, typer.Option(help="[default: 1e-3, with --model 5e-5]")] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="of AdamW", show_default="1e-3, with --model 5e-5")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps")] = "auto",
     precision: Annotated[str, typer.Option(help="32-true, or bf16-mixed")] = "32-true",
     data_dir: Annotated[Path | None, typer.Option(help="folder with local copies of public data")] = None,
-    out: Annotated[Path | None, typer.Option(help="run folder  [default: runs/DATA-<time>]")] = None,
+    out: Annotated[Path | None, typer.Option(help="run folder", show_default="runs/DATA-<time>")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="go on with the run in --out")] = False,
 ) -> None:
     """Train a network plain and with atom modeling, compare the two, and write a report."""
@@ -161,6 +166,71 @@ def layers(
     console.print(table)
 
 
+class _Error(StrEnum):
+    squared = "squared"
+    absolute = "absolute"
+
+
+class _Correction(StrEnum):
+    holm = "holm"
+    bonferroni = "bonferroni"
+    benjamini_hochberg = "benjamini-hochberg"
+
+
+@app.command()
+def compare(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="a table (.csv, .tsv, .parquet) with a column of true values, and one of predictions for each model",
+            metavar="FILE",
+        ),
+    ],
+    truth: Annotated[str, typer.Option(help="column of the true values")] = "y_true",
+    models: Annotated[
+        str | None, typer.Option(help="columns of predictions", show_default="all others", metavar="A,B,...")
+    ] = None,
+    error: Annotated[
+        _Error | None,
+        typer.Option(help="judge by this error", show_default="of classes accuracy, of numbers squared"),
+    ] = None,
+    confidence: Annotated[float, typer.Option(help="of intervals; 1 - confidence is the level of tests")] = 0.95,
+    correction: Annotated[_Correction, typer.Option(help="how p-values allow for several pairs")] = _Correction.holm,
+    out: Annotated[
+        Path | None, typer.Option(help="page to write", show_default="beside FILE: FILE-comparison.html")
+    ] = None,
+) -> None:
+    """Say which of several models predicts better, and what of that is chance, and write a page about it."""
+    from rich.console import Console
+
+    console = Console()
+    with console.status("comparing"):
+        from latentia.evaluation import compare_predictions
+        from latentia.report import write_comparison_report
+        from latentia.report.comparison import explanation, read_predictions
+        from latentia.report.terminal import comparison_tables
+
+        chosen = None if models is None else [name.strip() for name in models.split(",")]
+        y_true, predictions = read_predictions(file, truth=truth, models=chosen)
+        found = compare_predictions(
+            y_true,
+            predictions,
+            error=None if error is None else error.value,
+            confidence=confidence,
+            correction=correction.value,
+        )
+    for table in comparison_tables(found):
+        console.print(table)
+    console.print(explanation(found), highlight=False, markup=False, soft_wrap=True)
+    page = write_comparison_report(
+        found,
+        out or file.with_name(f"{file.stem}-comparison.html"),
+        title=f"Models compared on {file.stem}",
+        command=shlex.join(["latentia", *sys.argv[1:]]),
+    )
+    console.print(f"report   {page}", highlight=False, markup=False, soft_wrap=True)
+
+
 @claims.command("list")
 def list_claims() -> None:
     """List the claims, with what they are measured on."""
@@ -179,7 +249,9 @@ def list_claims() -> None:
 def run_claim(
     name: Annotated[str, typer.Argument(help="as `latentia claims list` has it")],
     budget: Annotated[str, typer.Option(help="quick (about a minute), full (the evidence) or gpu")] = "quick",
-    out: Annotated[Path | None, typer.Option(help="folder of the cells  [default: runs/claims/NAME-BUDGET]")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="folder of the cells", show_default="runs/claims/NAME-BUDGET")
+    ] = None,
     results: Annotated[Path, typer.Option(help="where to store the result of a full run")] = Path("claims/results"),
     resume: Annotated[bool, typer.Option("--resume", help="keep the cells that are there")] = False,
 ) -> None:

@@ -19,7 +19,7 @@ CLAIM = Claim(
     comparisons=COMPARISONS,
     cell=cell,
     budgets={
-        "quick": Budget(seeds=2, tuning_seeds=0, settings=SETTINGS | {"steps": 200}),
+        "quick": Budget(seeds=2, tuning_seeds=0, settings=SETTINGS | {"steps": 100}),
         "full": Budget(seeds=5, settings=SETTINGS),
     },
 )

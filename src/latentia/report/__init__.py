@@ -3,8 +3,9 @@
 `latentia.report.page` builds any such page; each kind of report is a module of its own on top of it.
 """
 
+from latentia.report.comparison import write_comparison_report
 from latentia.report.page import Page
 from latentia.report.separation import write_separation_report
 from latentia.report.terminal import separation_table
 
-__all__ = ["Page", "separation_table", "write_separation_report"]
+__all__ = ["Page", "separation_table", "write_comparison_report", "write_separation_report"]

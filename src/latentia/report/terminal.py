@@ -2,9 +2,13 @@
 
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
-__all__ = ["separation_table"]
+from latentia.evaluation.comparison import Comparison
+from latentia.report.comparison import pair_rows, score_rows
+
+__all__ = ["comparison_tables", "separation_table"]
 
 
 def separation_table(results: dict[str, Any]) -> Table:
@@ -29,6 +33,22 @@ def separation_table(results: dict[str, Any]) -> Table:
             _interval(row["difference"], sign="+"),
         )
     return table
+
+
+def comparison_tables(comparison: Comparison) -> tuple[Table, Table]:
+    """What `latentia compare` prints: the score of each model, and the difference of every two, with intervals.
+
+    Args:
+        comparison: what `latentia.evaluation.compare_predictions` returned.
+    """
+    scores, pairs = Table(title=f"{comparison.n:,} samples"), Table(title="every two models")
+    for table, (head, rows) in ((scores, score_rows(comparison)), (pairs, pair_rows(comparison))):
+        for place, heading in enumerate(head):
+            words = place == 0 or (table is pairs and place == len(head) - 1)
+            table.add_column(heading, justify="left" if words else "right", overflow="fold")
+        for row in rows:
+            table.add_row(*map(escape, row))
+    return scores, pairs
 
 
 def _interval(value: dict[str, float | None], sign: str = "") -> str:
