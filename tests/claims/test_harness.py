@@ -122,7 +122,8 @@ def test_the_page_shows_what_was_measured(tmp_path: Path) -> None:
     (tmp_path / "results" / "known.json").write_text(json.dumps(found))
     page = claims_page(read_results(tmp_path / "results"))
     (comparison,) = found["comparisons"]
-    assert f"{comparison['mean']:+.3f} [{comparison['low']:+.3f}, {comparison['high']:+.3f}]" in page
+    interval = f"{comparison['mean']:+.3f} [{comparison['low']:+.3f}, {comparison['high']:+.3f}]"
+    assert interval.replace("-", "−") in page
     for text in ("## known", "> Adding one is better.", "**confirmed**", "gain 1", "8 paired seeds", "Nobody. 2026."):
         assert text in page
 

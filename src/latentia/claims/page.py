@@ -83,9 +83,9 @@ def _section(result: Mapping[str, Any]) -> str:
         "",
         f"{claim['source']}",
         "",
-        f"**{result['verdict'].capitalize()}** on {claim['data']}. Decided by {_words(claim['measure'])}, "
-        f"{'higher' if claim['higher'] else 'lower'} is better; the margin is {claim['margin']:g}. Budget "
-        f"{result['budget']}: {result['seeds']} paired seeds, {_duration(environment['seconds'])}.",
+        f"**{result['verdict'].capitalize()}.** Data: {claim['data']}. Decided by {_words(claim['measure'])}, "
+        f"{'higher' if claim['higher'] else 'lower'} being better, with a margin of {claim['margin']:g}. Budget "
+        f"{result['budget']}: {result['seeds']} paired seeds, {_duration(environment['seconds'])} on one core or more.",
         "",
         _table([f"advantage in {_words(claim['measure'])}", "mean [95% interval]", "verdict"], comparisons),
         _table(["arm", "settings chosen", *map(_words, shown)], arms),
@@ -106,9 +106,8 @@ def _validation(result: Mapping[str, Any]) -> str:
         for arm, scores in result["validation"].items()
         for setting, score in zip(result["choices"][arm], scores, strict=True)
     ]
-    table = _table(["arm", "setting", "validation"], rows)
-    indented = "\n".join(f"    {line}" for line in table.splitlines())
-    return f'??? note "What the settings were chosen from"\n\n{indented}\n'
+    table = _table(["arm", "setting", "mean on validation data"], rows)
+    return f"<details markdown><summary>What the settings were chosen from</summary>\n\n{table}\n</details>\n"
 
 
 def _mean(values: list[float]) -> Mapping[str, float]:
@@ -119,7 +118,7 @@ def _mean(values: list[float]) -> Mapping[str, float]:
 
 def _interval(value: Mapping[str, Any], signed: bool = False) -> str:
     sign = "+" if signed else ""
-    return f"{value['mean']:{sign}.3f} [{value['low']:{sign}.3f}, {value['high']:{sign}.3f}]"
+    return f"{value['mean']:{sign}.3f} [{value['low']:{sign}.3f}, {value['high']:{sign}.3f}]".replace("-", "−")
 
 
 def _setting(setting: Mapping[str, Any]) -> str:
