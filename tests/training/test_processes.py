@@ -104,10 +104,11 @@ def test_an_error_in_one_process_is_shown_and_an_old_checkpoint_is_not_offered(
     worker: ModuleType, alone: tuple[Trained, Path], tmp_path: Path
 ) -> None:
     shutil.copy(alone[1] / "last.ckpt", tmp_path)
+    before = set(multiprocessing.active_children())  # other tests may have left some, such as joblib's
     with pytest.raises(RuntimeError, match="of 2 processes, number 1 failed; no epoch was finished") as caught:
         worker.train(processes=2, folder=tmp_path, callbacks=[worker.Fail()])
     assert "ValueError: the data of this process is bad" in str(caught.value)
-    assert not multiprocessing.active_children()
+    assert set(multiprocessing.active_children()) <= before
 
 
 def test_torchrun_brings_its_own_processes(worker: ModuleType, alone: tuple[Trained, Path], tmp_path: Path) -> None:
