@@ -27,10 +27,18 @@ COMPARISONS = (("atoms", "plain"), *(("atoms", control) for control in CONTROLS)
 
 
 def arms(learning_rates: Sequence[float]) -> dict[str, list[Setting]]:
-    """Every arm chooses its learning rate on validation data, and its weight, if it has one, from the same three."""
+    """Every arm chooses on validation data, from as many settings as any other.
+
+    Those with a weight choose it from three, with each learning rate; plain training, which has none, chooses from
+    three times as many learning rates.
+
+    Args:
+        learning_rates: of the arms with a weight. Plain training also takes a third of each, and thrice.
+    """
     rates: list[Setting] = [{"learning_rate": rate} for rate in learning_rates]
+    more: list[Setting] = [{"learning_rate": rate * factor} for factor in (1, 1 / 3, 3) for rate in learning_rates]
     weighted: list[Setting] = [{**rate, "weight": weight} for rate in rates for weight in (0.1, 0.01, 1.0)]
-    return {"plain": rates, "atoms": weighted, **dict.fromkeys(CONTROLS, weighted)}
+    return {"plain": more, "atoms": weighted, **dict.fromkeys(CONTROLS, weighted)}
 
 
 def cell(arm: str, setting: Setting, seed: int, settings: Setting) -> dict[str, float]:

@@ -14,7 +14,7 @@ _HEAD = """# Claims
 
 What publications say of the methods in Latentia, measured again with this code. Each claim is one file in
 `latentia.claims`; it says, before it is run, on what data and by what margin it is decided. Arms are trained under the
-same seeds, settings are chosen on validation data, each arm from as many, and every number below is from test data.
+same seeds, settings are chosen on validation data, and every number below is from test data.
 *Confirmed*: the arm named first is better, by the 95% interval of the paired difference, which also reaches the margin.
 *Refuted*: the interval lies below the margin. *Inconclusive*: neither. A claim is confirmed if all its comparisons are,
 and refuted if one of them is.
