@@ -267,7 +267,10 @@ def run_claim(
     folder = out or Path("runs") / "claims" / f"{name}-{budget}"
     console = Console()
     with _progress(console, "cells") as told:
-        result = run(known[name], budget, folder, resume=resume, progress=told)
+        try:
+            result = run(known[name], budget, folder, resume=resume, progress=told)
+        except KeyboardInterrupt:
+            _stop("interrupted; go on with the same command and --resume", code=130)
     path = (folder if budget == "quick" else results) / ("result.json" if budget == "quick" else f"{name}.json")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

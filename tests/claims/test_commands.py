@@ -40,6 +40,18 @@ def test_a_claim_is_run_stored_and_shown(
     assert f"**{result['verdict']}**" in Path("docs/claims.md").read_text()
 
 
+def test_an_interrupt_says_how_to_go_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("latentia.claims.run_claim", interrupted)
+    assert run(monkeypatch, "run", "atoms-ring") == 130
+    assert "--resume" in capsys.readouterr().err
+
+
 def test_claims_are_listed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     assert run(monkeypatch, "list") == 0

@@ -21,8 +21,6 @@ from latentia.claims.claim import Setting
 __all__ = ["COMPARISONS", "CONTROLS", "arms", "cell"]
 
 CONTROLS = ("uniformity", "random importance", "constraints", "identity")
-
-
 COMPARISONS = (("atoms", "plain"), *(("atoms", control) for control in CONTROLS))
 
 

@@ -27,16 +27,14 @@ from torch import Tensor, nn
 
 import latentia
 from latentia.evaluation import mean_interval, paired_difference
-from latentia.extras import require
 from latentia.latents import Latents
 from latentia.metrics import scaled_pair_distances
-from latentia.modes import evaluating
 from latentia.separation.attach import AtomModeling, AtomReading
 from latentia.separation.energy import separation_report
 from latentia.separation.importance import DeletionCurve, deletion_curve
 from latentia.separation.problem import Problem, as_floats
 from latentia.separation.stability import rank_stability
-from latentia.training import Classification, batches, fit, parse_device
+from latentia.training import Classification, batches, classification_scores, fit, parse_device, predict
 from latentia.training.hub import HubImages
 from latentia.training.loop import CHECKPOINT
 
@@ -270,7 +268,7 @@ def _run_cell(
         seconds = time.perf_counter() - began
         device = _device(configuration["device"])
         model.to(device), atoms.to(device)
-        logits = torch.cat([_predict(model, inputs.to(device)) for inputs in problem.inputs[2].split(chunk)])
+        logits = predict(model, problem.inputs[2], chunk)
         if not logits.isfinite().all():
             raise ValueError(
                 f"{path.name} diverged: its predictions are NaN or infinite; take a smaller learning rate or weight, "
@@ -316,12 +314,6 @@ def _run_cell(
             "random": deletion.random.tolist(),
         },
     }
-
-
-@torch.no_grad()
-def _predict(model: nn.Module, inputs: Tensor) -> Tensor:
-    with evaluating(model):
-        return model(inputs).float().cpu()
 
 
 def _joined(parts: list[AtomReading]) -> AtomReading:
@@ -380,17 +372,11 @@ def _shown(samples: int) -> Tensor:
 
 
 def _metrics(logits: Tensor, labels: Tensor, reading: AtomReading, deletion: DeletionCurve) -> dict[str, float]:
-    metrics = require("sklearn.metrics", "data")
-    predicted = logits.argmax(dim=1)
     pooled = Latents(reading.tokens, mask=reading.mask).pooled().values
     distances = scaled_pair_distances(pooled)
     report = separation_report(reading.importance, reading.position, reading.mask)
-    right = (predicted == labels).float()
-    numbers = {
-        "accuracy": right.mean(),
-        "balanced_accuracy": torch.stack([right[labels == c].mean() for c in labels.unique()]).mean(),
-        "mcc": metrics.matthews_corrcoef(labels, predicted),
-        "cross_entropy": nn.functional.cross_entropy(logits, labels),
+    numbers: dict[str, Any] = {
+        **classification_scores(logits, labels),
         "pair_distance_min": distances.min(),
         "pair_distance_mean": distances.mean(),
         "center_distance_min": report["pair_distance_min"],
