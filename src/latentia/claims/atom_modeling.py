@@ -24,6 +24,10 @@ CONTROLS = ("uniformity", "random importance", "constraints", "identity")
 COMPARISONS = (("atoms", "plain"), *(("atoms", control) for control in CONTROLS))
 
 
+WEIGHTS = (0.1, 1.0, 10.0)
+WEIGHTS_OF_UNIFORMITY = (0.01, 0.1, 1.0)  # the stronger push of the two: at 1.0 already, little is learned on digits
+
+
 def arms(learning_rates: Sequence[float]) -> dict[str, list[Setting]]:
     """Every arm chooses on validation data, from as many settings as any other.
 
@@ -35,8 +39,9 @@ def arms(learning_rates: Sequence[float]) -> dict[str, list[Setting]]:
     """
     rates: list[Setting] = [{"learning_rate": rate} for rate in learning_rates]
     more: list[Setting] = [{"learning_rate": rate * factor} for factor in (1, 1 / 3, 3) for rate in learning_rates]
-    weighted: list[Setting] = [{**rate, "weight": weight} for rate in rates for weight in (0.1, 0.01, 1.0)]
-    return {"plain": more, "atoms": weighted, **dict.fromkeys(CONTROLS, weighted)}
+    weighted: list[Setting] = [{**rate, "weight": weight} for rate in rates for weight in WEIGHTS]
+    pushed: list[Setting] = [{**rate, "weight": weight} for rate in rates for weight in WEIGHTS_OF_UNIFORMITY]
+    return {"plain": more, "atoms": weighted} | dict.fromkeys(CONTROLS, weighted) | {"uniformity": pushed}
 
 
 def cell(arm: str, setting: Setting, seed: int, settings: Setting) -> dict[str, float]:
