@@ -39,6 +39,7 @@ from latentia.evaluation.selection import (
     nested_cross_validation,
     one_standard_error,
 )
+from latentia.evaluation.subsampling import subsampling_interval
 from latentia.evaluation.tests import (
     Significance,
     cochrans_q,
@@ -90,4 +91,5 @@ __all__ = [
     "proportion_interval",
     "resampled_paired_ttest",
     "score_differences",
+    "subsampling_interval",
 ]

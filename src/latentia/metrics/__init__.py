@@ -1,5 +1,6 @@
 """Numbers about a latent space."""
 
 from latentia.metrics.geometry import scaled_pair_distances, uniformity
+from latentia.metrics.neighbors import nearest_neighbors
 
-__all__ = ["scaled_pair_distances", "uniformity"]
+__all__ = ["nearest_neighbors", "scaled_pair_distances", "uniformity"]
