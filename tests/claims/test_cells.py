@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -25,6 +27,17 @@ def test_seeds_draw_other_labels_and_settings_are_chosen_by_the_measure() -> Non
         k: v for k, v in first.items() if k != "validation"
     }
     assert other["validation"] != first["validation"]
+
+
+def test_a_pretrained_model_takes_the_place_of_the_backbone(text_model: Path, tmp_path: Path) -> None:
+    rows = [("the cat sat on the mat .", 0), ("a dog sat on a log !", 1)] * 30
+    table = tmp_path / "animals.csv"
+    table.write_text("text,label\n" + "".join(f"{text},{label}\n" for text, label in rows), encoding="utf-8")
+    settings = DIGITS | {"data": str(table), "labels": 30, "model": str(text_model), "precision": "bf16-mixed"}
+    pretrained = atom_modeling.cell("atoms", {"learning_rate": 1e-3, "weight": 0.1}, 0, settings)
+    assert pretrained == atom_modeling.cell("atoms", {"learning_rate": 1e-3, "weight": 0.1}, 0, settings)
+    del settings["model"]
+    assert atom_modeling.cell("atoms", {"learning_rate": 1e-3, "weight": 0.1}, 0, settings) != pretrained
 
 
 def attached(arm: str) -> tuple[PatchTransformer, object]:

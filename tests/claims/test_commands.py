@@ -62,7 +62,7 @@ def test_claims_are_listed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["run", "atoms-rings"], "there is no claim 'atoms-rings', only atoms-digits"),
+        (["run", "atoms-rings"], "there is no claim 'atoms-rings', only atoms-cola, atoms-digits"),
         (["run", "atoms-ring", "--budget", "huge"], "must be one of quick, full"),
         (["table", "--results", "nowhere"], "no folder nowhere"),
     ],

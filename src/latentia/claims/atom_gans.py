@@ -31,7 +31,8 @@ def cell(arm: str, setting: Setting, seed: int, settings: Setting) -> dict[str, 
         arm: `"plain"`, `"atoms"` or `"repulsion"`.
         setting: the factor `weight` of the last two.
         seed: of the networks, the order of the real samples, and all noise.
-        settings: `data` (`"ring"`, `"grid"`, or the name of a set of images), `steps`, and `measure`.
+        settings: `data` (`"ring"`, `"grid"`, or the name of a set of images), `steps`, and `measure`; perhaps
+            `device`.
     """
     import torch
 
@@ -47,7 +48,7 @@ def cell(arm: str, setting: Setting, seed: int, settings: Setting) -> dict[str, 
     penalty = _penalty(arm, setting, generator, mixture is not None, warmup=max(1, settings["steps"] // 20))
     gan = GAN(generator, discriminator, latent_dim, penalty, learning_rate=1e-3 if mixture is not None else 2e-4)
     epochs = max(1, round(settings["steps"] / len(train)))
-    fit(gan, train, epochs=epochs, seed=seed, device="cpu", progress=False)
+    fit(gan, train, epochs=epochs, seed=seed, device=settings.get("device", "cpu"), progress=False)
     samples = gan.sample(_SAMPLES, seed=seed)
     if mixture is not None:
         modes, deviations = mixture.nearest(samples)

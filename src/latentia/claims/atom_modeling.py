@@ -52,7 +52,8 @@ def cell(arm: str, setting: Setting, seed: int, settings: Setting) -> dict[str, 
         setting: `learning_rate`, and `weight` but for `"plain"`.
         seed: of the labelled samples, the network's weights, and the order of the batches.
         settings: `data` (name), `labels` (how many), `backbone`, `epochs`, `batch_size`, and
-            `measure`, by which settings are chosen on validation data.
+            `measure`, by which settings are chosen on validation data; perhaps `model`, a pretrained one in the place
+            of the backbone, `device` and `precision`.
     """
     from latentia.data import stratified_split
     from latentia.separation.problem import pose
@@ -62,14 +63,15 @@ def cell(arm: str, setting: Setting, seed: int, settings: Setting) -> dict[str, 
     if settings["labels"] < len(parts.train):
         (labelled,) = stratified_split(parts.train.labels, (settings["labels"],), seed=seed)
         parts = parts._replace(train=parts.train[labelled])
-    problem = pose(parts, backbone=settings["backbone"])
+    problem = pose(parts, backbone=settings["backbone"], model=settings.get("model"))
     model = problem.build(seed)
     train = batches(problem.inputs[0], parts.train.labels, batch_size=settings["batch_size"], seed=seed)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         penalty = _penalty(arm, model, setting, warmup=max(1, settings["epochs"] * len(train) // 20))
     module = Classification(model, penalty, learning_rate=setting["learning_rate"])
-    fit(module, train, epochs=settings["epochs"], seed=seed, device="cpu", progress=False)
+    where = {"device": settings.get("device", "cpu"), "precision": settings.get("precision", "32-true")}
+    fit(module, train, epochs=settings["epochs"], seed=seed, progress=False, **where)
     validation = classification_scores(predict(model, problem.inputs[1]), parts.validation.labels)
     test = classification_scores(predict(model, problem.inputs[2]), parts.test.labels)
     return test | {"validation": validation[settings["measure"]]}

@@ -28,5 +28,6 @@ CLAIM = Claim(
     budgets={
         "quick": Budget(seeds=3, tuning_seeds=0, settings=SETTINGS | {"labels": 500, "epochs": 3}),
         "full": Budget(seeds=5, tuning_seeds=1, settings=SETTINGS),
+        "gpu": Budget(seeds=10, tuning_seeds=3, settings=SETTINGS | {"epochs": 30, "device": "cuda"}),
     },
 )

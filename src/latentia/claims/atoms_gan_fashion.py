@@ -21,5 +21,6 @@ CLAIM = Claim(
     budgets={
         "quick": Budget(seeds=2, tuning_seeds=0, settings=SETTINGS | {"steps": 50}),
         "full": Budget(seeds=5, settings=SETTINGS),
+        "gpu": Budget(seeds=10, tuning_seeds=3, settings=SETTINGS | {"steps": 20_000, "device": "cuda"}),
     },
 )
