@@ -28,20 +28,23 @@ WEIGHTS = (0.1, 1.0, 10.0)
 WEIGHTS_OF_UNIFORMITY = (0.01, 0.1, 1.0)  # the stronger push of the two: at 1.0 already, little is learned on digits
 
 
-def arms(learning_rates: Sequence[float]) -> dict[str, list[Setting]]:
-    """Every arm chooses on validation data, from as many settings as any other.
+def arms(learning_rates: tuple[float, float]) -> dict[str, list[Setting]]:
+    """Every arm chooses on validation data, from six settings, with learning rates in the same range.
 
-    Those with a weight choose it from three, with each learning rate; plain training, which has none, chooses from
-    three times as many learning rates.
+    Arms with a weight choose it from three, with either learning rate. Plain training has none, and chooses from six
+    learning rates from the lower to the higher: one beyond these would be an advantage that the others do not have.
 
     Args:
-        learning_rates: of the arms with a weight. Plain training also takes a third of each, and thrice.
+        learning_rates: the lower and the higher.
     """
-    rates: list[Setting] = [{"learning_rate": rate} for rate in learning_rates]
-    more: list[Setting] = [{"learning_rate": rate * factor} for factor in (1, 1 / 3, 3) for rate in learning_rates]
-    weighted: list[Setting] = [{**rate, "weight": weight} for rate in rates for weight in WEIGHTS]
-    pushed: list[Setting] = [{**rate, "weight": weight} for rate in rates for weight in WEIGHTS_OF_UNIFORMITY]
-    return {"plain": more, "atoms": weighted} | dict.fromkeys(CONTROLS, weighted) | {"uniformity": pushed}
+    low, high = learning_rates
+    rates: list[Setting] = [{"learning_rate": low * (high / low) ** (step / 5)} for step in range(6)]
+
+    def weighted(weights: Sequence[float]) -> list[Setting]:
+        return [{"learning_rate": rate, "weight": weight} for rate in learning_rates for weight in weights]
+
+    others = dict.fromkeys(("atoms", *CONTROLS), weighted(WEIGHTS))
+    return {"plain": rates} | others | {"uniformity": weighted(WEIGHTS_OF_UNIFORMITY)}
 
 
 def cell(arm: str, setting: Setting, seed: int, settings: Setting) -> dict[str, float]:

@@ -33,7 +33,7 @@ CLAIM = Claim(
     data="CoLA; BERT base, pretrained",
     measure="mcc",
     margin=0.01,
-    arms=arms(learning_rates=[2e-5, 5e-5]),
+    arms=arms(learning_rates=(2e-5, 5e-5)),
     comparisons=COMPARISONS,
     cell=cell,
     budgets={

@@ -15,7 +15,7 @@ CLAIM = Claim(
     data="scikit-learn digits, 100 training labels drawn anew under each seed; CNN",
     measure="accuracy",
     margin=0.005,
-    arms=arms(learning_rates=[3e-3, 1e-2]),
+    arms=arms(learning_rates=(3e-3, 1e-2)),
     comparisons=COMPARISONS,
     cell=cell,
     budgets={

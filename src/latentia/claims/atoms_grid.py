@@ -20,6 +20,6 @@ CLAIM = Claim(
     cell=cell,
     budgets={
         "quick": Budget(seeds=2, tuning_seeds=0, settings=SETTINGS | {"steps": 500}),
-        "full": Budget(seeds=10, tuning_seeds=2, settings=SETTINGS),
+        "full": Budget(seeds=5, settings=SETTINGS),
     },
 )

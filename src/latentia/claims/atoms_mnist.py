@@ -15,7 +15,7 @@ CLAIM = Claim(
     data="MNIST, 5,000 of the 50,000 training labels drawn anew under each seed; CNN",
     measure="accuracy",
     margin=0.005,
-    arms=arms(learning_rates=[1e-3, 3e-3]),
+    arms=arms(learning_rates=(1e-3, 3e-3)),
     comparisons=COMPARISONS,
     cell=cell,
     budgets={

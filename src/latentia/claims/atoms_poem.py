@@ -9,7 +9,7 @@ SETTINGS = {
     "backbone": "transformer",
     "epochs": 10,
     "batch_size": 64,
-    "measure": "accuracy",
+    "measure": "mcc",  # always answering the most frequent class is right in two of three verses
 }
 
 CLAIM = Claim(
@@ -20,13 +20,13 @@ CLAIM = Claim(
     source="Tuan, Chiu, Wang. Dynamic latent separation for deep learning. 2024, arXiv:2210.03728v3, introduction: "
     "transformers on CoLA and Poem.",
     data="Poem Sentiment; transformer of 2 layers from scratch",
-    measure="accuracy",
+    measure="mcc",
     margin=0.01,
-    arms=arms(learning_rates=[1e-3, 3e-3]),
+    arms=arms(learning_rates=(3e-4, 1e-3)),
     comparisons=COMPARISONS,
     cell=cell,
     budgets={
         "quick": Budget(seeds=2, tuning_seeds=0, settings=SETTINGS | {"epochs": 1}),
-        "full": Budget(seeds=10, tuning_seeds=3, settings=SETTINGS),
+        "full": Budget(seeds=10, tuning_seeds=2, settings=SETTINGS),
     },
 )
