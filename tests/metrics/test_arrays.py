@@ -97,6 +97,8 @@ def test_classes_are_counted_from_zero() -> None:
     assert indices.tolist() == [1, 0, 1] and k == 2
     with pytest.raises(ValueError, match=r"labels must have shape \(2,\), one for each sample, got \(3,\)"):
         class_indices(torch.tensor([0, 1, 2]), 2)
-    for numbers in ([0.5, 1.0], [torch.nan, 1.0]):
+    with pytest.raises(ValueError, match="1 missing entries"):
+        classes(np.array(["a", None, "b"], dtype=object))
+    for numbers in ([0.5, 1.0], [torch.nan, 1.0], [torch.inf, 1.0]):
         with pytest.raises(ValueError, match="not whole"):
             class_indices(torch.tensor(numbers), 2)

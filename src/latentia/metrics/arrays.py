@@ -86,7 +86,7 @@ def class_indices(labels: Array, n: int, name: str = "labels") -> tuple[Tensor, 
         raise TypeError(f"{name} must be a NumPy array or a tensor, got {type(labels).__name__}")
     if labels.shape != (n,):
         raise ValueError(f"{name} must have shape ({n},), one for each sample, got {tuple(labels.shape)}")
-    if labels.is_floating_point() and not (labels == labels.round()).all():
+    if labels.is_floating_point() and not (labels.isfinite() & (labels == labels.round())).all():
         raise ValueError(f"{name} must be classes, got numbers that are not whole")
     classes, indices = torch.unique(labels, return_inverse=True)
     return indices, len(classes)
@@ -98,6 +98,8 @@ def _to_tensor(value: Any) -> Any:
     if not isinstance(value, np.ndarray):
         return value
     if value.dtype.kind in "OUS":
+        if missing := sum(entry is None or entry != entry for entry in value.ravel().tolist()):
+            raise ValueError(f"an array of names has {missing} missing entries (None or NaN)")
         value = np.unique(value.astype(str), return_inverse=True)[1].reshape(value.shape)
     # PyTorch has no other byte order, no negative steps, and warns of memory that it must not write to.
     return torch.from_numpy(np.require(value, dtype=value.dtype.newbyteorder("="), requirements=["C", "W"]))
