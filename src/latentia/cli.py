@@ -16,6 +16,8 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from latentia.data import FoundLatents
+
 # The base of all of Typer's complaints about a command line, whether it brings its own copy of Click or not.
 _CommandLineError: type[Exception] = typer.BadParameter.__mro__[2]
 
@@ -164,6 +166,137 @@ def layers(
         chosen = " (taken by default)" if layer.name == network.layer else ""
         table.add_row(f"{layer.name}{chosen}", layer.kind, f"({shape})")
     console.print(table)
+
+
+@app.command()
+def measure(
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            help="embeddings: .npy, .npz, .safetensors, .parquet, .csv or .tsv", show_default=False, metavar="[FILE]"
+        ),
+    ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(help="array or column of labels, or a .npy file", show_default="labels, label or y, if there"),
+    ] = None,
+    sources: Annotated[
+        str | None, typer.Option(help="arrays or columns of sources of variation", metavar="A,B,...")
+    ] = None,
+    against: Annotated[Path | None, typer.Option(help="embeddings of the same samples in another space")] = None,
+    values: Annotated[
+        str | None, typer.Option(help="array of embeddings, or what their columns begin with", show_default="found out")
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="instead of FILE: Hugging Face id or folder of a classifier", metavar="ID|FOLDER"),
+    ] = None,
+    layer: Annotated[
+        str | None, typer.Option(help="of the model, whose output is measured", show_default="the last before pooling")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="what the model is shown: the test part of a DATA as `latentia separate` takes")
+    ] = None,
+    subsamples: Annotated[int, typer.Option(help="random halves that an interval is made from", min=2)] = 20,
+    confidence: Annotated[float, typer.Option(help="of each interval by itself")] = 0.95,
+    seed: Annotated[int, typer.Option(help="of the samples drawn and the halves", min=0)] = 0,
+    out: Annotated[
+        Path | None, typer.Option(help="folder for measure.json and measure.html", show_default="runs/NAME-measure")
+    ] = None,
+) -> None:
+    """Measure a latent space: how many dimensions it uses, how it is spread, what of the labels it carries."""
+    if (file is None) == (model is None) or (model is None) != (data is None):
+        raise ValueError("give either FILE, or --model and --data; not both")
+    from rich.console import Console
+
+    console = Console()
+    with console.status("loading"):
+        import numpy as np
+
+        from latentia.data import read_latents
+        from latentia.metrics.measurement import measure as run
+        from latentia.report import write_measurement_report
+        from latentia.report.measurement import measurement_json
+        from latentia.report.terminal import measurement_tables
+
+        named = [name.strip() for name in sources.split(",")] if sources else []
+        if file is not None:
+            name, found = file.stem, read_latents(file, values=values, labels=labels, sources=named)
+        else:
+            name, found = _captured(str(model), layer, str(data))
+        other = None if against is None else read_latents(against)
+    notes = (*found.notes, *(f"{against}: {note}" for note in (other.notes if other else ())))
+    for note in notes:
+        console.print(f"note     {note}", highlight=False, markup=False, soft_wrap=True)
+    latents, command = found.latents, shlex.join(["latentia", *sys.argv[1:]])
+    with _progress(console, "measures") as told:
+        measured = run(
+            latents.values,
+            latents.labels,
+            sources=np.stack([np.asarray(latents.attributes[name]) for name in named], axis=1) if named else None,
+            against=None if other is None else other.latents.values,
+            subsamples=subsamples,
+            confidence=confidence,
+            seed=seed,
+            progress=told,
+        )
+    for table in measurement_tables(measured):
+        console.print(table)
+    folder = out or Path("runs") / f"{name}-measure"
+    folder.mkdir(parents=True, exist_ok=True)
+    numbers = folder / "measure.json"
+    numbers.write_text(json.dumps(measurement_json(measured, command=command), indent=1) + "\n", encoding="utf-8")
+    with console.status("drawing the page"):
+        page = write_measurement_report(
+            measured,
+            latents,
+            folder / "measure.html",
+            title=f"The latent space of {name}",
+            classes=found.classes,
+            against=None if other is None else other.latents,
+            notes=notes,
+            command=command,
+        )
+    console.print(f"numbers  {numbers}\nreport   {page}", highlight=False, markup=False, soft_wrap=True)
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def view(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="embeddings, as `latentia measure` takes them", metavar="FILE")],
+    labels: Annotated[
+        str | None,
+        typer.Option(help="array or column of labels, or a .npy file", show_default="labels, label or y, if there"),
+    ] = None,
+    umap: Annotated[bool, typer.Option("--umap", help="let the atlas compute UMAP instead of showing PCA")] = False,
+) -> None:
+    """Open latents in Embedding Atlas (extra `view`); options that are not ours are passed on to it."""
+    from latentia.data import read_latents
+    from latentia.latents import Latents
+    from latentia.report.atlas import view as open_atlas
+
+    found = read_latents(file, labels=labels)
+    latents = found.latents
+    if latents.labels is not None:
+        names = [found.classes[index] for index in latents.labels.tolist()]
+        latents = Latents(latents.values, attributes={"class": names})
+    open_atlas(latents, *context.args, umap=umap)
+
+
+def _captured(model: str, layer: str | None, data: str) -> tuple[str, "FoundLatents"]:
+    """What a layer of a pretrained classifier makes of the test part of some data."""
+    from latentia.capturing import capture
+    from latentia.data import FoundLatents, open_parts
+    from latentia.separation.problem import pose
+
+    problem = pose(open_parts(data), model=model)
+    network = problem.build(seed=0)
+    taken = layer or problem.layer
+    batches = list(problem.inputs[2].split(64))
+    latents = capture(network, taken, batches, mask=getattr(network, "mask", None)).pooled()
+    test = problem.parts.test
+    notes = (f"Layer {taken} of {model}, on the {len(test):,} test samples of {test.name}.", *problem.parts.notes)
+    return test.name, FoundLatents(type(latents)(latents.values, labels=test.labels), problem.classes, notes)
 
 
 class _Error(StrEnum):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from latentia.evaluation import subsampling_interval
+from latentia.evaluation import subsampling_interval, subsampling_intervals
 
 
 def first_mean(values: np.ndarray) -> float:
@@ -66,5 +66,14 @@ def test_bad_input_is_named() -> None:
         subsampling_interval(values, metric=first_mean, subsamples=1)
     with pytest.raises(ValueError, match="confidence"):
         subsampling_interval(values, metric=first_mean, confidence=95)
-    with pytest.raises(ValueError, match="must be finite, got nan on all rows"):
+    with pytest.raises(ValueError, match=r"of all rows must be finite, got \[nan\]"):
         subsampling_interval(values, metric=lambda a: float("nan"))
+    with pytest.raises(ValueError, match="of every half must be finite"):
+        subsampling_interval(values, metric=lambda a: float("nan") if len(a) < 5 else 1.0)
+
+
+def test_several_statistics_at_once_are_those_one_by_one() -> None:
+    values = np.random.default_rng(0).normal(size=(30, 3))
+    together = subsampling_intervals(values, metric=lambda a: (a.mean(), a.std()), subsamples=7, seed=2)
+    alone = [subsampling_interval(values, metric=one, subsamples=7, seed=2) for one in (np.mean, np.std)]
+    assert together == alone

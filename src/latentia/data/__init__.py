@@ -2,6 +2,7 @@
 
 from latentia.data.arrays import read_arrays
 from latentia.data.datasets import NAMES, load
+from latentia.data.embeddings import FoundLatents, read_latents
 from latentia.data.images import read_images
 from latentia.data.parts import Parts, open_parts
 from latentia.data.samples import Dataset, Found, Kind
@@ -12,12 +13,14 @@ __all__ = [
     "NAMES",
     "Dataset",
     "Found",
+    "FoundLatents",
     "Kind",
     "Parts",
     "load",
     "open_parts",
     "read_arrays",
     "read_images",
+    "read_latents",
     "read_table",
     "stratified_split",
 ]

@@ -39,7 +39,7 @@ from latentia.evaluation.selection import (
     nested_cross_validation,
     one_standard_error,
 )
-from latentia.evaluation.subsampling import subsampling_interval
+from latentia.evaluation.subsampling import subsampling_interval, subsampling_intervals
 from latentia.evaluation.tests import (
     Significance,
     cochrans_q,
@@ -92,4 +92,5 @@ __all__ = [
     "resampled_paired_ttest",
     "score_differences",
     "subsampling_interval",
+    "subsampling_intervals",
 ]

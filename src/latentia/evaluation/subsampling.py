@@ -13,7 +13,7 @@ References:
     A General Theory for Jackknife Variance Estimation (Shao and Wu, 1989), The Annals of Statistics 17.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike
 from latentia.evaluation.intervals import Bounds, Estimate, check_confidence, track
 from latentia.extras import require
 
-__all__ = ["subsampling_interval"]
+__all__ = ["subsampling_interval", "subsampling_intervals"]
 
 
 def subsampling_interval(
@@ -53,6 +53,38 @@ def subsampling_interval(
         ValueError: if there is no column, fewer than 4 rows, lengths differ, a number is out of its range, or the
             statistic of all rows, or of a half, is NaN or infinite.
     """
+    (estimate,) = subsampling_intervals(
+        *columns,
+        metric=lambda *rows: [metric(*rows)],
+        confidence=confidence,
+        subsamples=subsamples,
+        seed=seed,
+        progress=progress,
+    )
+    return estimate
+
+
+def subsampling_intervals(
+    *columns: ArrayLike,
+    metric: Callable[..., Sequence[float]],
+    confidence: float = 0.95,
+    subsamples: int = 50,
+    seed: int = 0,
+    progress: bool = True,
+) -> list[Estimate]:
+    """Several statistics at once, each with its interval, where one function gives them all.
+
+    Args:
+        *columns: as in `subsampling_interval`.
+        metric: a function of the columns, always of as many numbers.
+        confidence: as in `subsampling_interval`, for each interval by itself.
+        subsamples: as in `subsampling_interval`.
+        seed: as in `subsampling_interval`.
+        progress: as in `subsampling_interval`.
+
+    Raises:
+        ValueError: as `subsampling_interval`.
+    """
     arrays = [np.asarray(column) for column in columns]
     lengths = {len(array) if array.ndim else 0 for array in arrays}
     if len(lengths) != 1:
@@ -65,14 +97,19 @@ def subsampling_interval(
         raise ValueError(f"subsamples must be at least 2, got {subsamples}")
     m = (n + 1) // 2
     generator = np.random.default_rng(seed)
-    halves = [np.sort(generator.permutation(n)[:m]) for _ in range(subsamples)]
-    estimate = float(metric(*arrays))
+    halves = (np.sort(generator.permutation(n)[:m]) for _ in range(subsamples))
+    whole = np.array(metric(*arrays), dtype=float)
+    if not np.isfinite(whole).all():
+        raise ValueError(f"the metric of all rows must be finite, got {whole.tolist()}")
     shown = track(halves, "halves", progress, subsamples)
-    numbers = np.array([float(metric(*(array[half] for array in arrays))) for half in shown])
-    if not np.isfinite([estimate, *numbers]).all():
-        raise ValueError(f"the metric must be finite, got {estimate} on all rows, and {numbers.tolist()} on halves")
+    numbers = np.array([metric(*(array[half] for array in arrays)) for half in shown], dtype=float)
+    if not np.isfinite(numbers).all():
+        raise ValueError(f"the metric of every half must be finite, got {numbers.tolist()}")
     stats = require("scipy.stats", "evaluation")
-    error = float(numbers.std(ddof=1)) * (m / (n - m)) ** 0.5
-    margin = float(stats.t.ppf((1 + confidence) / 2, df=subsamples - 1)) * error
+    errors = numbers.std(axis=0, ddof=1) * (m / (n - m)) ** 0.5
+    margins = float(stats.t.ppf((1 + confidence) / 2, df=subsamples - 1)) * errors
     how = f"delete-half jackknife, {subsamples:,} halves of {n:,} rows"
-    return Estimate(estimate, Bounds(estimate - margin, estimate + margin), confidence, error, how)
+    return [
+        Estimate(float(x), Bounds(float(x - margin), float(x + margin)), confidence, float(error), how)
+        for x, margin, error in zip(whole, margins, errors, strict=True)
+    ]

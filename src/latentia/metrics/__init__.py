@@ -1,6 +1,123 @@
-"""Numbers about a latent space."""
+"""Numbers about a latent space. Array type in, array type out; see `latentia.metrics.arrays`."""
 
-from latentia.metrics.geometry import scaled_pair_distances, uniformity
+from latentia.metrics.collapse import (
+    CollapseCurve,
+    RateSplit,
+    active_units_by_kl,
+    active_units_by_variance,
+    aggregate_mutual_information,
+    decoder_use,
+    delta_collapse,
+    posterior_kl,
+)
+from latentia.metrics.dimension import intrinsic_dimension_mle, two_nn
+from latentia.metrics.disentanglement import (
+    DCI,
+    InfoMEC,
+    compactness,
+    dci,
+    explicitness,
+    infomec,
+    modularity,
+    mutual_information_gap,
+    normalized_mutual_information,
+)
+from latentia.metrics.geometry import alignment, scaled_pair_distances, uniformity
+from latentia.metrics.measurement import Measurement, measure
+from latentia.metrics.neighborhoods import Hubness, chance_purity, hubness, neighborhood_purity
 from latentia.metrics.neighbors import nearest_neighbors
+from latentia.metrics.probes import ProbeScores, knn_probe, linear_probe, silhouette
+from latentia.metrics.similarity import (
+    StreamingCKA,
+    canonical_correlations,
+    linear_cka,
+    mutual_knn,
+    procrustes_distance,
+    procrustes_similarity,
+    pwcca,
+    rbf_cka,
+    rsa,
+    svcca,
+)
+from latentia.metrics.spectral_entropy import (
+    DiffusionSpectralEntropy,
+    DiffusionSpectrum,
+    EntropyBounds,
+    bandwidth,
+    binned_entropy,
+    diffusion_operator,
+    diffusion_spectral_entropy,
+    diffusion_spectral_mutual_information,
+    diffusion_spectrum,
+    reference_classes,
+)
+from latentia.metrics.spectrum import (
+    coding_rate,
+    covariance_spectrum,
+    effective_rank,
+    isotropy,
+    participation_ratio,
+    streaming_spectrum,
+)
 
-__all__ = ["nearest_neighbors", "scaled_pair_distances", "uniformity"]
+__all__ = [
+    "DCI",
+    "CollapseCurve",
+    "DiffusionSpectralEntropy",
+    "DiffusionSpectrum",
+    "EntropyBounds",
+    "Hubness",
+    "InfoMEC",
+    "Measurement",
+    "ProbeScores",
+    "RateSplit",
+    "StreamingCKA",
+    "active_units_by_kl",
+    "active_units_by_variance",
+    "aggregate_mutual_information",
+    "alignment",
+    "bandwidth",
+    "binned_entropy",
+    "canonical_correlations",
+    "chance_purity",
+    "coding_rate",
+    "compactness",
+    "covariance_spectrum",
+    "dci",
+    "decoder_use",
+    "delta_collapse",
+    "diffusion_operator",
+    "diffusion_spectral_entropy",
+    "diffusion_spectral_mutual_information",
+    "diffusion_spectrum",
+    "effective_rank",
+    "explicitness",
+    "hubness",
+    "infomec",
+    "intrinsic_dimension_mle",
+    "isotropy",
+    "knn_probe",
+    "linear_cka",
+    "linear_probe",
+    "measure",
+    "modularity",
+    "mutual_information_gap",
+    "mutual_knn",
+    "nearest_neighbors",
+    "neighborhood_purity",
+    "normalized_mutual_information",
+    "participation_ratio",
+    "posterior_kl",
+    "procrustes_distance",
+    "procrustes_similarity",
+    "pwcca",
+    "rbf_cka",
+    "reference_classes",
+    "rsa",
+    "scaled_pair_distances",
+    "silhouette",
+    "streaming_spectrum",
+    "svcca",
+    "two_nn",
+    "uniformity",
+]

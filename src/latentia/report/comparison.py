@@ -21,9 +21,20 @@ from latentia.data.labels import listed
 from latentia.evaluation.comparison import Comparison
 from latentia.evaluation.intervals import Bounds
 from latentia.evaluation.multiplicity import PairwiseResult
-from latentia.evaluation.tests import alike, pvalue_words
+from latentia.evaluation.tests import pvalue_words
 from latentia.extras import require
-from latentia.report.page import Html, Page, definitions, element, figure, label, table, tiles
+from latentia.report.page import (
+    Html,
+    Page,
+    definitions,
+    element,
+    figure,
+    label,
+    shortened,
+    table,
+    tiles,
+    with_interval,
+)
 
 if TYPE_CHECKING:
     import pandas
@@ -31,7 +42,6 @@ if TYPE_CHECKING:
 __all__ = ["explanation", "pair_rows", "read_predictions", "score_rows", "write_comparison_report"]
 
 _MISSING = ["", "nan", "NaN", "NA"]  # "None" and "null" are left alone: there are classes of these names
-_LONGEST = 20  # characters of a name beside a plot, which on a phone is not twice as wide
 
 _CORRECTIONS = {
     "holm": (
@@ -193,7 +203,7 @@ def score_rows(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     """The models and their scores: the heads of the columns, and a row of text for each model."""
     head = ["model", comparison.measure, f"{100 * comparison.confidence:g}% interval"]
     return head, [
-        [name, *_with_interval(score.estimate, score.confidence_interval)] for name, score in comparison.scores.items()
+        [name, *with_interval(score.estimate, score.confidence_interval)] for name, score in comparison.scores.items()
     ]
 
 
@@ -212,7 +222,7 @@ def pair_rows(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
         rows.append(
             [
                 _difference(pair),
-                *_with_interval(*_effect(pair), sign="+"),
+                *with_interval(*_effect(pair), sign="+"),
                 *(pvalue_words(pvalue).removeprefix("p ").removeprefix("= ") for pvalue in pvalues),
                 f"{better} is better" if better is not None else "no evidence of a difference",
             ]
@@ -238,12 +248,6 @@ def _effect(pair: PairwiseResult) -> tuple[float, Bounds]:
     """The difference and its interval, which every test of two models has."""
     assert pair.result.effect is not None and pair.result.confidence_interval is not None
     return pair.result.effect, pair.result.confidence_interval
-
-
-def _with_interval(value: float, bounds: Bounds, sign: str = "") -> tuple[str, str]:
-    """A number and its interval, as text."""
-    number, low, high = (text.replace("-", "−") for text in alike(value, *bounds, sign=sign))
-    return number, f"{low} to {high}"
 
 
 # The page
@@ -306,8 +310,8 @@ def _headline(comparison: Comparison) -> list[Html]:
     next_best = against[others[0]]
     models = [(name, comparison.scores[name]) for name in (best, others[0])]
     numbers = [
-        *((name, _with_interval(score.estimate, score.confidence_interval)) for name, score in models),
-        (_difference(next_best), _with_interval(*_effect(next_best), sign="+")),
+        *((name, with_interval(score.estimate, score.confidence_interval)) for name, score in models),
+        (_difference(next_best), with_interval(*_effect(next_best), sign="+")),
     ]
     shown = [(_breakable(name), _breakable(number), bounds) for name, (number, bounds) in numbers]
     return [tiles(shown), element("p", words)]
@@ -316,7 +320,7 @@ def _headline(comparison: Comparison) -> list[Html]:
 def _scores(comparison: Comparison) -> list[Html]:
     head, rows = score_rows(comparison)
     lines = [
-        _Whisker(label(_short(name)), score.estimate, score.confidence_interval, f"{name}: {number} ({bounds})")
+        _Whisker(label(shortened(name)), score.estimate, score.confidence_interval, f"{name}: {number} ({bounds})")
         for (name, number, bounds), score in zip(rows, comparison.scores.values(), strict=True)
     ]
     level = f"{100 * comparison.confidence:g}%"
@@ -338,7 +342,7 @@ def _pairs(comparison: Comparison) -> list[Html]:
     lines = []
     for pair, row in zip(comparison.pairs, rows, strict=True):
         name, number, bounds, *_, verdict = row
-        tick = f"{label(_short(pair.second))}<br>− {label(_short(pair.first))}"
+        tick = f"{label(shortened(pair.second))}<br>− {label(shortened(pair.first))}"
         found = comparison.better(pair) is not None
         lines.append(_Whisker(tick, *_effect(pair), f"{name}: {number} ({bounds}), {verdict}", found))
     level = f"{100 * (1 - comparison.confidence):g}%"
@@ -502,8 +506,3 @@ def _breakable(text: str) -> Html:
 def _enumerated(names: Sequence[str], word: str) -> str:
     *most, last = names
     return f"{', '.join(most)} {word} {last}" if most else last
-
-
-def _short(name: str) -> str:
-    """A name that finds room beside a plot: long ones keep both ends, for names of a series may differ at either."""
-    return name if len(name) <= _LONGEST else f"{name[: _LONGEST // 2]}…{name[1 - _LONGEST // 2 :]}"

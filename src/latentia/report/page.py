@@ -31,6 +31,8 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from latentia.evaluation.intervals import Bounds
+from latentia.evaluation.tests import alike
 from latentia.extras import require
 
 __all__ = [
@@ -44,13 +46,17 @@ __all__ = [
     "number",
     "panels",
     "picture",
+    "shortened",
     "table",
     "thumbnails",
     "tiles",
+    "with_interval",
 ]
 
 # Elements that have no content and no closing tag.
 _VOID = {"br", "hr", "img", "link", "meta"}
+
+_LONGEST = 20  # characters of a name beside a plot, which on a phone is not twice as wide
 
 # Where a figure's description starts. Text is escaped, so only `figure` can put this into a page.
 _DESCRIPTION = '<script type="application/json">'
@@ -109,6 +115,26 @@ def number(value: float | None, *, signed: bool = False) -> str:
     else:
         digits = f"{value:,.3f}"
     return sign + digits.replace("-", "−")
+
+
+def with_interval(value: float, bounds: Bounds, sign: str = "") -> tuple[str, str]:
+    """A number and its interval for people, rounded to the same place.
+
+    Args:
+        value: the number.
+        bounds: its interval.
+        sign: `"+"` to write the plus sign of positive numbers too.
+
+    Returns:
+        The number, and the interval without brackets.
+    """
+    number, low, high = (text.replace("-", "−") for text in alike(value, *bounds, sign=sign))
+    return number, f"{low} to {high}"
+
+
+def shortened(name: str) -> str:
+    """A name that finds room beside a plot: long ones keep both ends, for names of a series may differ at either."""
+    return name if len(name) <= _LONGEST else f"{name[: _LONGEST // 2]}…{name[1 - _LONGEST // 2 :]}"
 
 
 def table(

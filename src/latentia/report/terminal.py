@@ -1,14 +1,17 @@
 """Tables for the terminal."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from rich.markup import escape
 from rich.table import Table
 
 from latentia.evaluation.comparison import Comparison
+from latentia.metrics.measurement import Measurement
 from latentia.report.comparison import pair_rows, score_rows
+from latentia.report.measurement import topic_rows
 
-__all__ = ["comparison_tables", "separation_table"]
+__all__ = ["comparison_tables", "measurement_tables", "separation_table"]
 
 
 def separation_table(results: dict[str, Any]) -> Table:
@@ -49,6 +52,24 @@ def comparison_tables(comparison: Comparison) -> tuple[Table, Table]:
         for row in rows:
             table.add_row(*map(escape, row))
     return scores, pairs
+
+
+def measurement_tables(measurements: Sequence[Measurement]) -> list[Table]:
+    """What `latentia measure` prints: a table for each topic, headed by the question that it answers.
+
+    Args:
+        measurements: what `latentia.metrics.measurement.measure` returned.
+    """
+    tables = []
+    for question, (head, rows) in topic_rows(measurements).items():
+        table = Table(title=question, title_justify="left", title_style="bold")
+        for place, heading in enumerate(head):
+            words = place in (0, len(head) - 1)
+            table.add_column(heading, justify="left" if words else "right", overflow="fold")
+        for row in rows:
+            table.add_row(*map(escape, row), style="dim" if row[1] == "–" else None)
+        tables.append(table)
+    return tables
 
 
 def _interval(value: dict[str, float | None], sign: str = "") -> str:

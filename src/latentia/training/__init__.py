@@ -15,12 +15,14 @@ from latentia.training.loop import (  # noqa: E402
     mean_over_processes,
     parse_device,
 )
+from latentia.training.measuring import MeasureLatents  # noqa: E402
 from latentia.training.scores import classification_scores, predict  # noqa: E402
 
 __all__ = [
     "Classification",
     "EpochBatches",
     "History",
+    "MeasureLatents",
     "PatchTransformer",
     "SeedEachEpoch",
     "SequenceTransformer",

@@ -1,0 +1,220 @@
+"""The user's own embeddings: one array, several, or a table, made `Latents`."""
+
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from latentia.data.labels import encode, listed
+from latentia.extras import require
+from latentia.latents import Latents
+
+__all__ = ["EMBEDDINGS", "FoundLatents", "read_latents"]
+
+_TABLES = (".parquet", ".csv", ".tsv")
+EMBEDDINGS = (".npy", ".npz", ".safetensors", *_TABLES)
+"""Formats of embeddings, told by the end of the file name."""
+
+_LABELS = ("labels", "label", "y")
+
+
+class FoundLatents(NamedTuple):
+    """Latents from a file, and what the user should know about them."""
+
+    latents: Latents
+    """Vectors (n, d), with labels (indices of classes) and sources (attributes, likewise) as far as there are any."""
+    classes: tuple[str, ...]
+    """Names of the classes; empty without labels."""
+    notes: tuple[str, ...]
+
+
+def read_latents(
+    path: str | Path,
+    *,
+    values: str | None = None,
+    labels: str | Path | None = None,
+    sources: Sequence[str] = (),
+) -> FoundLatents:
+    """Read embeddings, and what is known about each sample.
+
+    | file | holds |
+    | --- | --- |
+    | `.npy` | one array (n, d) |
+    | `.npz`, `.safetensors` | arrays by name, one of them embeddings; also what `Latents.save` writes |
+    | `.parquet`, `.csv`, `.tsv` | a row for each sample: numbers in columns, or of Parquet, a column of lists |
+
+    Tokens (n, t, d) are averaged. Labels and sources are classes; see `latentia.data.labels.encode`. Nothing is
+    unpickled.
+
+    Args:
+        path: the file.
+        values: the array or column of embeddings, or what the names of their columns begin with before a number (`d`
+            for `d0`, `d1`, ...). By default the only array with two or three dimensions, the only column of lists,
+            columns `d0`, `d1`, ..., or else all columns of numbers that are not named otherwise.
+        labels: the array or column of labels; or a file `.npy` of them. By default `labels`, `label` or `y`, if there
+            is one.
+        sources: arrays or columns of sources of variation.
+
+    Raises:
+        ValueError: if the file has another format, is damaged, or holds no embeddings; if a name is not there, or which
+            one is meant is unclear; if a number is NaN or infinite; or if labels or sources are no classes.
+        FileNotFoundError: if there is no such file.
+        ImportError: if a table needs the extra `tables`.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    if path.suffix not in EMBEDDINGS:
+        raise ValueError(f"{path}: embeddings come as {', '.join(EMBEDDINGS)}; got {path.suffix or 'no suffix'}")
+    read: Callable[[Path], Mapping[str, Any]] = {
+        ".npy": lambda file: {"values": _array(file)},
+        ".npz": _arrays,
+        ".safetensors": _tensors,
+    }.get(path.suffix, _columns)
+    columns = dict(read(path))
+
+    outside = isinstance(labels, Path) or (labels is not None and labels not in columns and Path(labels).is_file())
+    label = None if outside else _named(labels, columns, path)
+    if label is None and labels is None:
+        label = next((name for name in _LABELS if name in columns and np.ndim(columns[name]) == 1), None)
+    sources = [_named(source, columns, path) or source for source in sources]
+    about = {name: columns.pop(name) for name in dict.fromkeys([*([label] if label else []), *sources])}
+    notes = [f"Labels are {label!r}." for _ in range(labels is None and label is not None)]
+    mask = columns.pop("mask", None)
+    names, array = _embeddings(values, columns, path)
+    if len(names) > 1:
+        notes.append(f"The {len(names):,} columns {listed(names, 3)} are taken for the embedding.")
+    if outside:
+        about["labels"] = _array(Path(str(labels)))
+        label = "labels"
+
+    if np.asarray(array).dtype.kind in "iub":
+        array = np.asarray(array).astype(np.float32)
+    found = Latents(array, mask=mask)
+    if found.values.ndim == 3:
+        notes.append(f"Its {found.values.shape[1]:,} tokens a sample are averaged.")
+        found = found.pooled()
+    classes: tuple[str, ...] = ()
+    encoded = {}
+    for name, column in about.items():
+        try:
+            encoded[name], names_of_classes = encode(
+                _written(column, name, len(found), path), origin=f"{name!r} of {path}"
+            )
+        except ValueError as error:
+            if labels is not None or name != label:
+                raise
+            notes[0] = f"{name!r} was left out: {error}."
+            continue
+        if name == label:
+            classes = names_of_classes
+    return FoundLatents(
+        Latents(found.values, labels=encoded.get(label or ""), attributes={name: encoded[name] for name in sources}),
+        classes,
+        tuple(notes),
+    )
+
+
+def _embeddings(values: str | None, columns: Mapping[str, Any], path: Path) -> tuple[list[str], Any]:
+    """The columns that hold the embeddings, and the array that they make."""
+    whole = [name for name, column in columns.items() if np.ndim(column) in (2, 3)]
+    if values in columns:
+        return [str(values)], columns[str(values)]
+    if values is None and len(whole) == 1:
+        return whole, columns[whole[0]]
+    if values is None and len(whole) > 1:
+        raise ValueError(f"{path}: which of {listed(whole, 20)} is the embedding? Name it with values (--values)")
+    table = path.suffix in _TABLES
+    numbers = [name for name, column in columns.items() if table and np.asarray(column).dtype.kind in "fiu"]
+    prefix = values or "d"
+    numbered = sorted((int(name[len(prefix) :]), name) for name in numbers if _counted(name, prefix))
+    if values is not None and not numbered:
+        raise ValueError(
+            f"{path} has no array or column {values!r}, nor {values}0, ...; it has {listed([*columns], 20)}"
+        )
+    chosen = [name for _, name in numbered] or [name for name in numbers if name not in ("id", "sample", "token")]
+    if not chosen:
+        raise ValueError(f"{path} holds no embeddings: no {'column of numbers' if table else 'array of shape (n, d)'}")
+    return chosen, np.stack([np.asarray(columns[name]) for name in chosen], axis=1)
+
+
+def _counted(name: str, prefix: str) -> bool:
+    return name.startswith(prefix) and name[len(prefix) :].isdecimal()
+
+
+def _named(name: str | Path | None, columns: Mapping[str, Any], path: Path) -> str | None:
+    if name is not None and name not in columns:
+        raise ValueError(f"{path} has no array or column {str(name)!r}; it has {listed([*columns], 20)}")
+    return None if name is None else str(name)
+
+
+def _written(column: Any, name: str, n: int, path: Path) -> list[str]:
+    """Labels as people write them."""
+    if np.shape(column) != (n,):
+        raise ValueError(f"{path}: {name!r} must hold a label for each of {n:,} samples, got shape {np.shape(column)}")
+    labels = column.tolist() if hasattr(column, "tolist") else list(column)
+    if missing := sum(label is None or label != label for label in labels):
+        raise ValueError(f"{path}: {missing:,} of the {n:,} values of {name!r} are missing; leave those samples out")
+    return [str(label) for label in labels]
+
+
+def _array(path: Path) -> np.ndarray:
+    try:
+        array = np.load(path, allow_pickle=False, mmap_mode="r")
+    except (EOFError, ValueError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} is no .npy file of numbers, or a damaged one: {error}") from error
+    if not isinstance(array, np.ndarray):
+        raise ValueError(f"{path} is an archive of several arrays; name it .npz")
+    return np.array(array)  # in memory: whatever is measured goes through it several times
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (AttributeError, EOFError, ValueError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} is no .npz file of numbers and strings, or a damaged one: {error}") from error
+
+
+def _tensors(path: Path) -> dict[str, Any]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            ours = "latentia.latents" in (file.metadata() or {})
+    except SafetensorError as error:
+        raise ValueError(f"{path} is no safetensors file, or is damaged: {error}") from error
+    if not ours:
+        return dict(tensors)
+    latents = Latents.load(path)
+    known = {"values": latents.values, "mask": latents.mask, "labels": latents.labels}
+    return {name: column for name, column in (known | latents.attributes).items() if column is not None}
+
+
+def _columns(path: Path) -> dict[str, np.ndarray]:
+    pandas = require("pandas", "tables")
+    try:
+        if path.suffix == ".parquet":
+            frame = pandas.read_parquet(path)
+        else:
+            frame = pandas.read_csv(path, sep="\t" if path.suffix == ".tsv" else ",")
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{path} is no table that can be read: {error}") from error
+    if frame.empty:
+        raise ValueError(f"{path} has no rows")
+    columns = {}
+    for name in frame.columns:
+        column = frame[name].to_numpy()
+        first = column[0]
+        if isinstance(first, list | tuple | np.ndarray):
+            widths = {len(row) for row in column}
+            if len(widths) > 1:
+                raise ValueError(
+                    f"{path}: lists in column {str(name)!r} must be of one length, got {sorted(widths)[:5]}"
+                )
+            column = np.stack([np.asarray(row) for row in column])
+        columns[str(name)] = column
+    return columns
