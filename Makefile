@@ -37,6 +37,7 @@ docs: $(READY) ## build the documentation into site/
 bench: $(READY) ## measure speed and memory, and print the tables of docs/benchmarks.md
 	$(BIN)/python benchmarks/separation.py
 	$(BIN)/python benchmarks/evaluation.py
+	$(BIN)/python benchmarks/metrics.py
 
 clean: ## remove what the targets made
 	rm -rf $(VENV) site runs .pytest_cache .mypy_cache .ruff_cache .hypothesis

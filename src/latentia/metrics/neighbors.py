@@ -60,7 +60,9 @@ def nearest_neighbors(
     norms = centred.square().sum(dim=1)
     index = _faiss_index(centred) if backend == "faiss" else None
     distances, indices = [], []
-    for rows in queries.split(max(1, _BLOCK // max(n, kept * values.shape[1]))):
+    # FAISS bounds its own memory, and is slow where it gets few queries at a time.
+    width = max(n if index is None else 1, kept * values.shape[1])
+    for rows in queries.split(max(1, _BLOCK // width)):
         if index is None:
             squared = torch.addmm(norms, centred[rows], centred.T, alpha=-2)
             candidates = squared.topk(kept, dim=1, largest=False).indices

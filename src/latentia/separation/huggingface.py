@@ -26,7 +26,6 @@ from latentia.separation.attach import AtomModeling  # noqa: E402
 __all__ = ["AtomTrainer"]
 
 FILE = "atoms.safetensors"
-_DIAGNOSTICS = ("importance", "pair_distance_min", "pair_distance_mean")
 
 
 class AtomTrainer(Trainer):
@@ -191,8 +190,7 @@ class AtomTrainer(Trainer):
     def _keep(self, penalty: Tensor) -> None:
         last = self.atoms.last
         assert last is not None
-        diagnostics = {name: last.diagnostics[name] for name in _DIAGNOSTICS}
-        for name, value in {"loss": penalty, "energy": last.energy, **last.constraints, **diagnostics}.items():
+        for name, value in {"loss": penalty, **last.scalars()}.items():
             # Added up on the device: to read a number from a GPU would wait for it in every step.
             self._sums[name] = self._sums.get(name, 0) + value.detach()
         self._passes += 1

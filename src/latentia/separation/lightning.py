@@ -21,8 +21,6 @@ from latentia.separation.attach import AtomModeling  # noqa: E402
 
 __all__ = ["AtomModelingCallback"]
 
-_DIAGNOSTICS = ("importance", "pair_distance_min", "pair_distance_mean")
-
 
 class AtomModelingCallback(L.Callback):
     """Adds the atomic loss to what the `training_step` of any LightningModule returns.
@@ -146,7 +144,6 @@ class AtomModelingCallback(L.Callback):
         penalty = self.atoms.loss()
         last = self.atoms.last
         assert last is not None
-        diagnostics = {name: last.diagnostics[name] for name in _DIAGNOSTICS}
-        values = {"loss": penalty, "energy": last.energy, **last.constraints, **diagnostics}
+        values = {"loss": penalty, **last.scalars()}
         pl_module.log_dict({f"atoms/{name}": value for name, value in values.items()})
         return {**output, "loss": output["loss"] + penalty} if mapping else output + penalty

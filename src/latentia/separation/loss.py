@@ -103,6 +103,11 @@ class AtomicLossOutput:
     diagnostics: dict[str, Tensor]
     """What `separation_report` says of this process's batch; no gradient."""
 
+    def scalars(self) -> dict[str, Tensor]:
+        """What to watch while training: energy, constraints, and the diagnostics that tell a collapse."""
+        told = ("importance", "pair_distance_min", "pair_distance_mean")
+        return {"energy": self.energy, **self.constraints, **{name: self.diagnostics[name] for name in told}}
+
 
 class AtomicLoss(nn.Module):
     """Mean pair energy with soft constraints, over a batch, a memory bank, and all processes.
