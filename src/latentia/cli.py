@@ -81,16 +81,14 @@ def separate(
 
     console = Console()
     with console.status("loading"):  # PyTorch takes its seconds
-        from latentia.data import NAMES, open_parts
+        from latentia.data import open_parts
         from latentia.report import write_separation_report
         from latentia.report.terminal import separation_table
         from latentia.separation.comparison import separate as run
         from latentia.separation.problem import pose
 
-    if model is not None and image_size is None and source not in NAMES and Path(source).expanduser().is_dir():
-        from latentia.training.hub import image_size as taken_by
-
-        image_size = max(taken_by(model))
+    if model is not None and image_size is None:
+        image_size = _image_size(model, source)
     parts = open_parts(
         source,
         test=test,
@@ -178,10 +176,10 @@ def measure(
     ] = None,
     labels: Annotated[
         str | None,
-        typer.Option(help="array or column of labels, or a .npy file", show_default="labels, label or y, if there"),
+        typer.Option(help="array or column of labels, or a .npy file of them", show_default="labels, label or y"),
     ] = None,
     sources: Annotated[
-        str | None, typer.Option(help="arrays or columns of sources of variation", metavar="A,B,...")
+        str | None, typer.Option(help="arrays or columns of sources of variation, each a class", metavar="A,B,...")
     ] = None,
     against: Annotated[Path | None, typer.Option(help="embeddings of the same samples in another space")] = None,
     values: Annotated[
@@ -192,13 +190,13 @@ def measure(
         typer.Option(help="instead of FILE: Hugging Face id or folder of a classifier", metavar="ID|FOLDER"),
     ] = None,
     layer: Annotated[
-        str | None, typer.Option(help="of the model, whose output is measured", show_default="the last before pooling")
+        str | None, typer.Option(help="of --model, whose output is measured", show_default="the last before pooling")
     ] = None,
     data: Annotated[
-        str | None, typer.Option(help="what the model is shown: the test part of a DATA as `latentia separate` takes")
+        str | None, typer.Option(help="what --model is shown: the test part of any DATA of `latentia separate`")
     ] = None,
-    subsamples: Annotated[int, typer.Option(help="random halves that an interval is made from", min=2)] = 20,
-    confidence: Annotated[float, typer.Option(help="of each interval by itself")] = 0.95,
+    subsamples: Annotated[int, typer.Option(help="random halves that intervals are made from", min=2)] = 20,
+    confidence: Annotated[float, typer.Option(help="of each interval by itself", min=0, max=1)] = 0.95,
     seed: Annotated[int, typer.Option(help="of the samples drawn and the halves", min=0)] = 0,
     out: Annotated[
         Path | None, typer.Option(help="folder for measure.json and measure.html", show_default="runs/NAME-measure")
@@ -206,7 +204,11 @@ def measure(
 ) -> None:
     """Measure a latent space: how many dimensions it uses, how it is spread, what of the labels it carries."""
     if (file is None) == (model is None) or (model is None) != (data is None):
-        raise ValueError("give either FILE, or --model and --data; not both")
+        raise ValueError("give either FILE, or else both --model and --data")
+    if file is None and (labels or sources or values):
+        raise ValueError("--labels, --sources and --values are about FILE; with --model, labels are those of --data")
+    if model is None and layer:
+        raise ValueError("--layer is about --model, not about FILE")
     from rich.console import Console
 
     console = Console()
@@ -219,21 +221,28 @@ def measure(
         from latentia.report.measurement import measurement_json
         from latentia.report.terminal import measurement_tables
 
-        named = [name.strip() for name in sources.split(",")] if sources else []
-        if file is not None:
+    if file is None:
+        name, found = _captured(console, str(model), layer, str(data))
+    else:
+        with console.status("reading"):
+            named = [source.strip() for source in sources.split(",")] if sources else []
             name, found = file.stem, read_latents(file, values=values, labels=labels, sources=named)
-        else:
-            name, found = _captured(str(model), layer, str(data))
-        other = None if against is None else read_latents(against)
-    notes = (*found.notes, *(f"{against}: {note}" for note in (other.notes if other else ())))
+    notes, other = found.notes, None
+    if against is not None:
+        with console.status("reading"):
+            other = read_latents(against)
+        notes += tuple(f"{against}: {note}" for note in (*other.notes, *_other_labels(found, other)))
     for note in notes:
         console.print(f"note     {note}", highlight=False, markup=False, soft_wrap=True)
+    folder = out or Path("runs") / f"{name}-measure"
+    folder.mkdir(parents=True, exist_ok=True)  # before the minutes that measuring takes
     latents, command = found.latents, shlex.join(["latentia", *sys.argv[1:]])
+    columns = [np.asarray(column) for column in latents.attributes.values()]
     with _progress(console, "measures") as told:
         measured = run(
             latents.values,
             latents.labels,
-            sources=np.stack([np.asarray(latents.attributes[name]) for name in named], axis=1) if named else None,
+            sources=np.stack(columns, axis=1) if columns else None,
             against=None if other is None else other.latents.values,
             subsamples=subsamples,
             confidence=confidence,
@@ -242,8 +251,6 @@ def measure(
         )
     for table in measurement_tables(measured):
         console.print(table)
-    folder = out or Path("runs") / f"{name}-measure"
-    folder.mkdir(parents=True, exist_ok=True)
     numbers = folder / "measure.json"
     numbers.write_text(json.dumps(measurement_json(measured, command=command), indent=1) + "\n", encoding="utf-8")
     with console.status("drawing the page"):
@@ -260,43 +267,75 @@ def measure(
     console.print(f"numbers  {numbers}\nreport   {page}", highlight=False, markup=False, soft_wrap=True)
 
 
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+@app.command(context_settings={"ignore_unknown_options": True})
 def view(
-    context: typer.Context,
     file: Annotated[Path, typer.Argument(help="embeddings, as `latentia measure` takes them", metavar="FILE")],
+    options: Annotated[
+        list[str] | None, typer.Argument(help="of Embedding Atlas, such as --port 8080", show_default=False)
+    ] = None,
     labels: Annotated[
         str | None,
-        typer.Option(help="array or column of labels, or a .npy file", show_default="labels, label or y, if there"),
+        typer.Option(help="array or column of labels, or a .npy file of them", show_default="labels, label or y"),
+    ] = None,
+    values: Annotated[
+        str | None, typer.Option(help="array of embeddings, or what their columns begin with", show_default="found out")
     ] = None,
     umap: Annotated[bool, typer.Option("--umap", help="let the atlas compute UMAP instead of showing PCA")] = False,
 ) -> None:
-    """Open latents in Embedding Atlas (extra `view`); options that are not ours are passed on to it."""
+    """Open latents in Embedding Atlas (extra `view`); options that are not listed here are passed on to it."""
     from latentia.data import read_latents
     from latentia.latents import Latents
     from latentia.report.atlas import view as open_atlas
 
-    found = read_latents(file, labels=labels)
+    found = read_latents(file, values=values, labels=labels)
     latents = found.latents
     if latents.labels is not None:
         names = [found.classes[index] for index in latents.labels.tolist()]
         latents = Latents(latents.values, attributes={"class": names})
-    open_atlas(latents, *context.args, umap=umap)
+    open_atlas(latents, *(options or ()), umap=umap)
 
 
-def _captured(model: str, layer: str | None, data: str) -> tuple[str, "FoundLatents"]:
+def _captured(console: "Console", model: str, layer: str | None, data: str) -> tuple[str, "FoundLatents"]:
     """What a layer of a pretrained classifier makes of the test part of some data."""
     from latentia.capturing import capture
     from latentia.data import FoundLatents, open_parts
     from latentia.separation.problem import pose
 
-    problem = pose(open_parts(data), model=model)
-    network = problem.build(seed=0)
+    parts = open_parts(data, image_size=_image_size(model, data))
+    with console.status("preparing"):
+        problem = pose(parts, model=model)
+        network = problem.build(seed=0)
     taken = layer or problem.layer
     batches = list(problem.inputs[2].split(64))
     latents = capture(network, taken, batches, mask=getattr(network, "mask", None)).pooled()
     test = problem.parts.test
     notes = (f"Layer {taken} of {model}, on the {len(test):,} test samples of {test.name}.", *problem.parts.notes)
     return test.name, FoundLatents(type(latents)(latents.values, labels=test.labels), problem.classes, notes)
+
+
+def _image_size(model: str, source: str) -> int | None:
+    """The side that a folder's photographs are to be scaled to for a pretrained model."""
+    from latentia.data import NAMES
+
+    if source in NAMES or not Path(source).expanduser().is_dir():
+        return None
+    from latentia.training.hub import image_size
+
+    return max(image_size(model))
+
+
+def _other_labels(first: "FoundLatents", second: "FoundLatents") -> list[str]:
+    """A warning where two files of the same samples do not agree about their labels."""
+    names = [
+        [found.classes[label] for label in found.latents.labels.tolist()]
+        for found in (first, second)
+        if found.latents.labels is not None
+    ]
+    if len(names) < 2 or len(names[0]) != len(names[1]):
+        return []
+    differing = sum(one != another for one, another in zip(*names, strict=True))
+    warning = f"The labels of {differing:,} samples differ from the first file's; are the rows in the same order?"
+    return [warning] if differing else []
 
 
 class _Error(StrEnum):
@@ -437,6 +476,8 @@ def main() -> None:
             raise
         _stop(str(error))
     except (KeyboardInterrupt, typer.Abort):
+        code = 130
+    if code == 130:  # some versions of Typer return it
         _stop("interrupted", code=130)
     sys.exit(code if isinstance(code, int) else 0)
 

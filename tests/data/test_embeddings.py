@@ -103,7 +103,9 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="holds no embeddings"):
         read_latents(tmp_path / "words.npz")
     np.savez(tmp_path / "short.npz", x=VALUES, labels=ONES[:5])
-    with pytest.raises(ValueError, match=r"'labels' must hold a label for each of 12 samples, got shape \(5,\)"):
+    with pytest.raises(
+        ValueError, match=r"'labels' of .*short.npz must hold a label for each of 12 samples, got shape \(5,\)"
+    ):
         read_latents(tmp_path / "short.npz", labels="labels")
     np.save(tmp_path / "nan.npy", np.full((3, 2), np.nan))
     with pytest.raises(ValueError, match="finite"):
@@ -124,7 +126,7 @@ def test_damaged_files_are_told(kind: str, tmp_path: Path) -> None:
 def test_tables_with_holes_are_told(tmp_path: Path) -> None:
     frame = pd.DataFrame({"d0": VALUES[:, 0], "word": [*NAMES[:-1], None]})
     frame.to_parquet(tmp_path / "t.parquet")
-    with pytest.raises(ValueError, match="1 of the 12 values of 'word' are missing"):
+    with pytest.raises(ValueError, match=r"'word' of .*t.parquet: 1 of the 12 values are missing"):
         read_latents(tmp_path / "t.parquet", labels="word")
     pd.DataFrame({"v": [[1.0], [1.0, 2.0]]}).to_parquet(tmp_path / "r.parquet")
     with pytest.raises(ValueError, match="of one length"):
@@ -139,3 +141,67 @@ def test_tensors_of_others_are_read(tmp_path: Path) -> None:
     found = read_latents(tmp_path / "o.safetensors")
     np.testing.assert_array_equal(found.latents.values, VALUES)
     assert found.classes == ("0", "1")
+
+
+def test_tables_are_taken_as_people_write_them(tmp_path: Path) -> None:
+    frame = pd.DataFrame(VALUES, columns=["e_0", "e_1", "e_2"]).assign(price=1, ID=range(12), Label=NAMES)
+    frame.to_csv(tmp_path / "BIRDS.CSV")  # with an index that pandas calls "Unnamed: 0" when it reads it
+    found = read_latents(tmp_path / "BIRDS.CSV")
+    np.testing.assert_allclose(found.latents.values, VALUES, rtol=1e-6)
+    assert found.classes == ("cat", "dog", "owl")
+    assert "Not taken for it, though of numbers: 'price'." in found.notes
+    frame = pd.DataFrame({"height": VALUES[:, 0], "width": VALUES[:, 1], "name": NAMES})
+    frame.to_csv(tmp_path / "plain.csv")
+    assert read_latents(tmp_path / "plain.csv").latents.values.shape == (12, 2)
+
+
+def test_a_table_without_header_keeps_its_first_row(tmp_path: Path) -> None:
+    pd.DataFrame(VALUES).assign(name=NAMES).to_csv(tmp_path / "bare.csv", index=False, header=False)
+    found = read_latents(tmp_path / "bare.csv", labels="3")
+    np.testing.assert_allclose(found.latents.values, VALUES, rtol=1e-6)
+    assert found.classes == ("cat", "dog", "owl")
+    pd.DataFrame(VALUES).to_csv(tmp_path / "numbered.csv", index=False)  # its header is 0, 1, 2
+    np.testing.assert_allclose(read_latents(tmp_path / "numbered.csv").latents.values, VALUES, rtol=1e-6)
+
+
+def test_an_array_of_sources_is_one_source_a_column(tmp_path: Path) -> None:
+    factors = np.stack([ONES, np.arange(12) % 3], axis=1)
+    np.savez(tmp_path / "codes.npz", z=VALUES, factors=factors, animal=NAMES)
+    found = read_latents(tmp_path / "codes.npz", sources=["factors", "animal"]).latents.attributes
+    assert list(found) == ["factors.0", "factors.1", "animal"]
+    assert [column.tolist() for column in found.values()][:2] == factors.T.tolist()  # type: ignore[union-attr]
+
+
+def test_what_numpy_does_not_know_or_like_is_read(tmp_path: Path) -> None:
+    half = torch.from_numpy(VALUES).bfloat16()
+    save_file({"emb": half}, tmp_path / "b.safetensors")
+    assert torch.equal(read_latents(tmp_path / "b.safetensors").latents.values, half.float())
+    np.savez(tmp_path / "bytes.npz", x=np.asfortranarray(VALUES.astype(">f8")), label=NAMES.astype("S"))
+    found = read_latents(tmp_path / "bytes.npz")
+    np.testing.assert_array_equal(found.latents.values, VALUES)
+    assert found.classes == ("cat", "dog", "owl")
+
+
+def test_repeated_samples_are_told(tmp_path: Path) -> None:
+    np.save(tmp_path / "twice.npy", np.repeat(VALUES, 2, axis=0))
+    assert read_latents(tmp_path / "twice.npy").notes == (
+        "12 of the 24 samples repeat others exactly: neighbours and probes find these again.",
+    )
+
+
+def test_mistakes_in_a_table_or_of_a_name_are_told(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="is a folder, not a file"):
+        read_latents(tmp_path)
+    pd.DataFrame(VALUES, columns=["d0", "d1", "d2"]).astype({"d1": object}).replace({"d1": {VALUES[0, 1]: "?"}}).to_csv(
+        tmp_path / "t.csv", index=False
+    )
+    with pytest.raises(ValueError, match="columns 'd1' belong to the embedding, but hold more than numbers"):
+        read_latents(tmp_path / "t.csv")
+    (tmp_path / "semicolons.csv").write_text("d0;d1\n1;2\n3;4\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="no column of numbers, or of Parquet, of lists; it has 'd0;d1'"):
+        read_latents(tmp_path / "semicolons.csv")
+    np.save(tmp_path / "complex.npy", VALUES * 1j)
+    with pytest.raises(ValueError, match="must hold real numbers, got complex64"):
+        read_latents(tmp_path / "complex.npy")
+    with pytest.raises(ValueError, match=r"no array or column 'l.npy', nor is there such a file; it has 'values'"):
+        read_latents(tmp_path / "complex.npy", labels="l.npy")

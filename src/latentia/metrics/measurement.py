@@ -6,7 +6,7 @@ and of shares of right answers Wilson's.
 """
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -14,6 +14,8 @@ import numpy as np
 import torch
 
 from latentia.evaluation import Estimate, proportion_interval, subsampling_intervals
+from latentia.evaluation.intervals import check_confidence
+from latentia.latents import Latents
 from latentia.metrics.arrays import Array, checked, class_indices, on_tensors
 from latentia.metrics.dimension import intrinsic_dimension_mle, two_nn
 from latentia.metrics.disentanglement import dci, infomec, mutual_information_gap
@@ -53,13 +55,12 @@ class _Facts(NamedTuple):
 
     n: int
     d: int
-    classes: int
-    largest: float
+    bits: float = 0
+    """Entropy of the labels."""
+    largest: float = 0
     """Share of the largest class."""
-    purity: float
+    purity: float = 0
     """Neighbourhood purity by chance."""
-    others: int
-    """Dimensions of the space that is compared with."""
 
 
 class _Measure(NamedTuple):
@@ -72,6 +73,8 @@ class _Measure(NamedTuple):
     """By name of the number, in the order in which the function gives them."""
     share: bool = False
     """Whether they are shares of independent samples."""
+    least: int = 8
+    """Samples that it takes, so that halves are enough for it."""
 
 
 def _unit(values: Any) -> Any:
@@ -84,7 +87,23 @@ def _share(x: float) -> str:
     return f"{100 * x:.0f}%"
 
 
+def _about(x: float, noun: str) -> str:
+    return f"about {x:,.0f} {noun}{'' if round(x) == 1 else 's'}"
+
+
+def _even_coding_rate(f: _Facts) -> float:
+    """The coding rate of unit vectors that are spread evenly, over as many directions as so few samples can have."""
+    r = min(f.n, f.d)
+    return r / 2 * float(np.log1p(4 * f.d / r))
+
+
+def _folds(labels: Any) -> int:
+    """Five, or fewer where a class has not so many samples."""
+    return max(2, min(5, int(np.unique(labels, return_counts=True)[1].min())))
+
+
 _SPECTRUM, _NEIGHBORS, _PAIRS = 100_000, 10_000, 2_000  # samples for what costs O(n), O(n²) by neighbours, O(n³)
+_ENOUGH = 21  # samples that leave each of a half ten neighbours
 
 # Of the samples alone.
 _ALONE = (
@@ -93,8 +112,8 @@ _ALONE = (
         _SPECTRUM,
         lambda v: _of_spectrum(covariance_spectrum(v)),
         {
-            "effective rank": lambda x, f: f"uses about {x:.0f} of {f.d} dimensions",
-            "participation ratio": lambda x, f: f"most of the variance is in about {x:.0f} directions",
+            "effective rank": lambda x, f: f"uses about {x:,.0f} of {f.d:,} dimension{'s' * (f.d > 1)}",
+            "participation ratio": lambda x, f: f"most of the variance is in {_about(x, 'direction')}",
             "variance of first direction": lambda x, f: f"one direction alone has {_share(x)} of the variance",
             "isotropy": lambda x, f: f"variance fills {_share(x)} of the space (IsoScore; 100% if even)",
         },
@@ -103,13 +122,14 @@ _ALONE = (
         "dimensions",
         _NEIGHBORS,
         lambda v: [two_nn(v)],
-        {"TwoNN dimension": lambda x, f: f"locally, samples lie on a surface of about {x:.0f} dimensions"},
+        {"TwoNN dimension": lambda x, f: f"locally, samples lie on a surface of {_about(x, 'dimension')}"},
     ),
     _Measure(
         "dimensions",
         _NEIGHBORS,
         lambda v: [intrinsic_dimension_mle(v)],
-        {"MLE dimension": lambda x, f: f"by 20 neighbours instead of 2: about {x:.0f} dimensions"},
+        {"MLE dimension": lambda x, f: f"the same by 20 neighbours instead of 2: {_about(x, 'dimension')}"},
+        least=41,
     ),
     _Measure(
         "spread",
@@ -117,7 +137,7 @@ _ALONE = (
         lambda v: [diffusion_spectral_entropy(v)],
         {
             "diffusion spectral entropy": lambda x, f: (
-                f"a random walk tells about {2**x:.0f} regions apart, of {min(f.n, _PAIRS):,} samples"
+                f"a random walk tells {_about(2**x, 'region')} apart; at most {f.n:,}, one for each sample"
             )
         },
     ),
@@ -131,11 +151,7 @@ _ALONE = (
         "spread",
         _SPECTRUM,
         lambda v: [coding_rate(_unit(v))],
-        {
-            "coding rate": lambda x, f: (
-                f"{_share(x / (f.d / 2 * np.log(5)))} of what directions spread evenly would need"
-            )
-        },
+        {"coding rate": lambda x, f: f"{_share(x / _even_coding_rate(f))} of what evenly spread directions would need"},
     ),
     _Measure(
         "spread",
@@ -147,6 +163,7 @@ _ALONE = (
             ),
             "antihubs": lambda x, f: f"{_share(x)} of the samples are among the 10 nearest of no other",
         },
+        least=_ENOUGH,
     ),
 )
 
@@ -155,10 +172,10 @@ _LABELLED = (
     _Measure(
         "labels",
         5_000,
-        lambda v, y: [linear_probe(v, y).accuracy],
+        lambda v, y: [linear_probe(v, y, folds=_folds(y)).accuracy],
         {
             "linear probe": lambda x, f: (
-                f"a linear classifier finds {_share(x)} of the labels (always the same one: {_share(f.largest)})"
+                f"a linear classifier finds {_share(x)} of the labels (the largest class is {_share(f.largest)})"
             )
         },
         share=True,
@@ -169,12 +186,14 @@ _LABELLED = (
         lambda v, y: [knn_probe(v, y).accuracy],
         {"10-nearest-neighbour probe": lambda x, f: f"10 neighbours' votes find {_share(x)} of the labels"},
         share=True,
+        least=_ENOUGH,
     ),
     _Measure(
         "labels",
         _NEIGHBORS,
         lambda v, y: [neighborhood_purity(v, y)],
         {"neighbourhood purity": lambda x, f: f"{_share(x)} of neighbours share the label (chance {_share(f.purity)})"},
+        least=_ENOUGH,
     ),
     _Measure(
         "labels",
@@ -192,7 +211,7 @@ _LABELLED = (
         lambda v, y: [diffusion_spectral_mutual_information(v, y)],
         {
             "diffusion spectral mutual information": lambda x, f: (
-                f"the spread tells {x:.1f} of the labels' {np.log2(f.classes):.1f} bits"
+                f"the spread tells {max(x, 0):.1f} of the labels' {f.bits:.1f} bits"
             )
         },
     ),
@@ -214,7 +233,7 @@ _SOURCED = (
         "sources",
         5_000,
         lambda v, s: [mutual_information_gap(v, s)],
-        {"mutual information gap": lambda x, f: "by how much the best latent for a source leads the second best"},
+        {"mutual information gap": lambda x, f: f"the best latent for a source leads the second by {_share(x)} of it"},
     ),
     _Measure(
         "sources",
@@ -234,7 +253,7 @@ _COMPARED = (
         "similarity",
         5_000,
         lambda v, w: [linear_cka(v, w, unbiased=True)],
-        {"linear CKA": lambda x, f: f"{_share(max(x, 0))} alike up to rotation and scale, large directions first"},
+        {"linear CKA": lambda x, f: f"{_share(max(x, 0))} alike up to rotation and scale; wide directions count most"},
     ),
     _Measure(
         "similarity",
@@ -269,9 +288,10 @@ _COMPARED = (
         lambda v, w: [mutual_knn(v, w)],
         {
             "mutual nearest neighbours": lambda x, f: (
-                f"{_share(x)} of 10 neighbours are the same (chance {_share(10 / max(f.n - 1, 1))})"
+                f"{_share(x)} of 10 neighbours are the same (chance {_share(10 / (f.n - 1))})"
             )
         },
+        least=_ENOUGH,
     ),
 )
 
@@ -282,11 +302,11 @@ def _of_spectrum(spectrum: Any) -> list[Any]:
 
 
 def measure(
-    values: Array,
+    values: Array | Latents,
     labels: Array | None = None,
     *,
     sources: Array | None = None,
-    against: Array | None = None,
+    against: Array | Latents | None = None,
     subsamples: int = 20,
     confidence: float = 0.95,
     seed: int = 0,
@@ -309,20 +329,24 @@ def measure(
 
     Raises:
         TypeError: if an argument is no array, tensor or Latents.
-        ValueError: if there are fewer than 8 samples, one is NaN or infinite, or lengths differ.
+        ValueError: if there are fewer than 8 samples, one is NaN or infinite, lengths differ, there are fewer than 2
+            subsamples, or confidence is not between 0 and 1.
         ImportError: if the extra `evaluation` is missing.
     """
+    check_confidence(confidence)  # else every number would be undefined for that
+    if subsamples < 2:
+        raise ValueError(f"subsamples must be at least 2, got {subsamples}")
     space = np.asarray(_plain(values))
     n = len(space)
     if n < 8:
         raise ValueError(f"values must hold at least 8 samples, so that halves have neighbours; got {n}")
-    facts = _Facts(n, space.shape[1], 0, 0, 0, 0)
+    facts = _Facts(n, space.shape[1])
     plan: list[tuple[_Measure, list[np.ndarray]]] = [(each, [space]) for each in _ALONE]
     if labels is not None:
         known = np.asarray(_classes(labels, n))
-        sizes = np.bincount(known)
-        chance = float(chance_purity(known))
-        facts = facts._replace(classes=len(sizes), largest=float(sizes.max() / n), purity=chance)
+        shares = np.bincount(known) / n
+        bits = float(-(shares * np.log2(shares)).sum())
+        facts = facts._replace(bits=bits, largest=float(shares.max()), purity=float(chance_purity(known)))
         plan += [(each, [space, known]) for each in _LABELLED]
     if sources is not None:
         columns = np.asarray(_sources(sources, n))
@@ -331,7 +355,6 @@ def measure(
         other = np.asarray(_plain(against, "against"))
         if len(other) != n:
             raise ValueError(f"against must hold the same {n:,} samples, got {len(other):,}")
-        facts = facts._replace(others=other.shape[1])
         plan += [(each, [space, other]) for each in _COMPARED]
     found: list[Measurement] = []
     for done, (each, given) in enumerate(plan):
@@ -345,38 +368,47 @@ def measure(
 
 def _measured(
     each: _Measure, given: list[np.ndarray], facts: _Facts, subsamples: int, confidence: float, seed: int
-) -> Iterator[Measurement]:
+) -> list[Measurement]:
     n = len(given[0])
     if n > each.limit:
         rows = np.sort(np.random.default_rng(seed).permutation(n)[: each.limit])
         given, n = [column[rows] for column in given], each.limit
         facts = facts._replace(n=n)
-    try:
-        with warnings.catch_warnings(record=True) as told:
-            warnings.simplefilter("always", UserWarning)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("always", UserWarning)
+        at_first: list[int] = []  # warnings by the end of each call, of which the first is of all samples
+
+        def numbers(*columns: np.ndarray) -> Sequence[Any]:
+            found = each.function(*columns)
+            at_first.append(len(told))
+            return found
+
+        try:
+            if n < each.least:
+                raise ValueError(f"it takes at least {each.least} samples, got {n}")
             if each.share:
-                (share,) = each.function(*given)
+                (share,) = numbers(*given)
                 estimates = [proportion_interval(round(float(share) * n), n, confidence=confidence)]
             else:
                 estimates = subsampling_intervals(
-                    *given,
-                    metric=each.function,
-                    confidence=confidence,
-                    subsamples=subsamples,
-                    seed=seed,
-                    progress=False,
+                    *given, metric=numbers, confidence=confidence, subsamples=subsamples, seed=seed, progress=False
                 )
-    except ValueError as error:
-        for name in each.readings:
-            yield Measurement(name, each.topic, None, n, f"not defined: {error}")
-        return
-    doubt = f"; but {told[0].message}" if told else ""
-    for (name, reading), estimate in zip(each.readings.items(), estimates, strict=True):
-        yield Measurement(name, each.topic, estimate, n, reading(estimate.estimate, facts) + doubt)
+        except ValueError as error:
+            why = told[0].message if told else error  # of a NaN, a warning says more
+            return [Measurement(name, each.topic, None, n, f"not defined: {why}") for name in each.readings]
+    doubt = ""
+    if told:
+        where = "" if at_first[0] else "in random halves, "
+        doubt = f"; but {where}{told[0].message}"
+    return [
+        Measurement(name, each.topic, estimate, n, reading(estimate.estimate, facts) + doubt)
+        for (name, reading), estimate in zip(each.readings.items(), estimates, strict=True)
+    ]
 
 
 @on_tensors
-def _plain(values: Array, name: str = "values") -> Any:
+def _plain(values: Any, name: str = "values") -> Any:
     return checked(values, name).detach().cpu()
 
 

@@ -65,7 +65,9 @@ def measurement_tables(measurements: Sequence[Measurement]) -> list[Table]:
         table = Table(title=question, title_justify="left", title_style="bold")
         for place, heading in enumerate(head):
             words = place in (0, len(head) - 1)
-            table.add_column(heading, justify="left" if words else "right", overflow="fold")
+            # A narrow terminal would break words of names, which have no room beside a reading of many words.
+            longest = max(len(word) for row in rows for word in row[0].split()) if place == 0 else None
+            table.add_column(heading, justify="left" if words else "right", overflow="fold", min_width=longest)
         for row in rows:
             table.add_row(*map(escape, row), style="dim" if row[1] == "–" else None)
         tables.append(table)
