@@ -62,7 +62,7 @@ FLOORS = [
     {"capturing", "data", "metrics"},
     {"layers"},
     {"training"},
-    {"separation"},
+    {"alignment", "dictionaries", "separation"},
     {"claims", "report"},
     {"cli"},
 ]
