@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from latentia.latents import Latents as Latents
 
 _OBJECTS = {"Latents": "latentia.latents", "capture": "latentia.capturing"}
-_PACKAGES = ("alignment", "claims", "data", "evaluation", "metrics", "report", "separation", "training")
+_PACKAGES = ("alignment", "claims", "data", "dictionaries", "evaluation", "metrics", "report", "separation", "training")
 
 __all__ = ["Latents", "__version__", "capture", *_PACKAGES]
 
