@@ -38,6 +38,7 @@ bench: $(READY) ## measure speed and memory, and print the tables of docs/benchm
 	$(BIN)/python benchmarks/separation.py
 	$(BIN)/python benchmarks/evaluation.py
 	$(BIN)/python benchmarks/metrics.py
+	$(BIN)/python benchmarks/bias.py
 
 clean: ## remove what the targets made
 	rm -rf $(VENV) site runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
