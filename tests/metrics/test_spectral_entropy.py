@@ -12,7 +12,6 @@ from torch import Tensor
 
 from latentia import Latents
 from latentia.data import load
-from latentia.metrics import spectral_entropy
 from latentia.metrics.spectral_entropy import (
     DiffusionSpectralEntropy,
     bandwidth,
@@ -23,6 +22,8 @@ from latentia.metrics.spectral_entropy import (
     diffusion_spectrum,
     reference_classes,
 )
+from latentia.metrics.spectral_entropy import spectrum as spectra
+from latentia.metrics.spectral_entropy import walk as walks
 
 METHODS = ("exact", "low_rank", "lanczos")
 TRIPLE = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 2.0]])
@@ -206,15 +207,16 @@ def test_blocks_do_not_matter_and_stay_small(monkeypatch: pytest.MonkeyPatch) ->
     values = draw(50, 4)
     options: list[dict[str, Any]] = [{"order": 2}, {"method": "lanczos"}, {"method": "low_rank"}]
     whole = [diffusion_spectral_entropy(values, **option).item() for option in options]
-    kernel = spectral_entropy._kernel
+    kernel = walks.kernel
     sizes = []
 
     def watched(x: Tensor, y: Tensor, sigma: Tensor) -> Tensor:
         sizes.append(len(x) * len(y))
         return kernel(x, y, sigma)
 
-    monkeypatch.setattr(spectral_entropy, "_kernel", watched)
-    monkeypatch.setattr(spectral_entropy, "_BLOCK", 7 * 50)
+    for module in (walks, spectra):
+        monkeypatch.setattr(module, "kernel", watched)
+    monkeypatch.setattr(walks, "_BLOCK", 7 * 50)
     assert [diffusion_spectral_entropy(values, **option).item() for option in options] == pytest.approx(whole, abs=1e-5)
     assert max(sizes) <= 7 * 50
 
@@ -238,7 +240,7 @@ def test_the_bandwidth_is_half_the_median_distance() -> None:
 def test_random_pairs_have_nearly_the_median_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
     values = draw(2000, 8)
     exact = bandwidth(values)
-    monkeypatch.setattr(spectral_entropy, "_PRECISE", 1000)
+    monkeypatch.setattr(walks, "_PRECISE", 1000)
     drawn = bandwidth(values, random_state=3)
     assert drawn == bandwidth(values, random_state=3) != bandwidth(values, random_state=4)
     assert drawn == pytest.approx(exact.item(), rel=3e-3)
@@ -275,7 +277,7 @@ def test_low_rank_is_within_its_bounds(t: float, order: Any) -> None:
 
 def test_bounds_are_reached() -> None:
     # What is missing from (1, 0.2, ?, ?) can be (0.1, 0.1), or all belong to the first.
-    spectrum = spectral_entropy.DiffusionSpectrum(
+    spectrum = spectra.DiffusionSpectrum(
         torch.tensor([1.0, 0.2]), torch.ones(2), torch.tensor(1.4), torch.tensor(1.0), 4
     )
     low, high = spectrum.bounds()
@@ -323,13 +325,13 @@ def test_single_precision_is_enough_for_many_samples(monkeypatch: pytest.MonkeyP
     sigma = bandwidth(values)
     options: list[dict[str, Any]] = [{"order": 2}, {"method": "lanczos"}]
     double = [diffusion_spectral_entropy(values, sigma=sigma, **option).item() for option in options]
-    monkeypatch.setattr(spectral_entropy, "_PRECISE", 299)
+    monkeypatch.setattr(walks, "_PRECISE", 299)
     single = [diffusion_spectral_entropy(values, sigma=sigma, **option).item() for option in options]
     assert single != double and single == pytest.approx(double, abs=1e-4)
 
 
 def test_large_exact_spectra_warn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spectral_entropy, "_MANY", 20)
+    monkeypatch.setattr(spectra, "_MANY", 20)
     with pytest.warns(UserWarning, match="max_samples"):
         diffusion_spectral_entropy(draw(21, 2))
     diffusion_spectral_entropy(draw(21, 2), max_samples=20)
