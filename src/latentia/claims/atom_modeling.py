@@ -22,8 +22,6 @@ __all__ = ["COMPARISONS", "CONTROLS", "arms", "cell"]
 
 CONTROLS = ("uniformity", "random importance", "constraints", "identity")
 COMPARISONS = (("atoms", "plain"), *(("atoms", control) for control in CONTROLS))
-
-
 WEIGHTS = (0.1, 1.0, 10.0)
 WEIGHTS_OF_UNIFORMITY = (0.01, 0.1, 1.0)  # the stronger push of the two: at 1.0 already, little is learned on digits
 
