@@ -145,7 +145,7 @@ def test_every_published_file_has_a_hash():
 
 
 def test_names_and_splits():
-    assert datasets.NAMES == ("cola", "digits", "fashion-mnist", "mnist", "poem-sentiment", "sst2")
+    assert datasets.NAMES == ("ag-news", "cola", "digits", "fashion-mnist", "mnist", "poem-sentiment", "sst2")
     assert datasets.SPLITS["digits"] == ()
     assert datasets.SPLITS["cola"] == ("train", "dev")
     assert datasets.SPLITS["sst2"] == ("train", "dev", "test")
@@ -191,6 +191,7 @@ def test_names_of_clothes():
 
 
 TEXTS = {  # of the published files: samples of each class
+    ("ag-news", "test"): [1900, 1900, 1900, 1900],
     ("cola", "train"): [2528, 6023],
     ("cola", "dev"): [162 + 162, 365 + 354],
     ("poem-sentiment", "train"): [155, 555, 133, 49],
@@ -238,6 +239,14 @@ def test_dev_of_cola_is_in_domain_then_out_of_domain():
 @needs_local("sst2")
 def test_accents_survive():
     assert "crème brûlée" in load("sst2", split="test").texts[1]
+
+
+@needs_local("ag-news")
+def test_news_are_title_and_description():
+    data = load("ag-news")  # the only part that is here
+    assert data.texts[0].startswith("Fears for T N pension after talks Unions representing workers at Turner ")
+    assert data.classes[data.labels[0]] == "Business"
+    assert "A second team of rocketeers" in data.texts[1]  # a backslash stands where a line ended
 
 
 @needs_local("poem-sentiment")
@@ -328,7 +337,7 @@ def test_limit_that_is_no_integer(limit, unchecked):
     [("digit", "'digits'"), ("MNIST", "'mnist'"), ("fashion_mnist", "'fashion-mnist'"), ("mnits", "'mnist'")],
 )
 def test_unknown_name_with_near_matches(name, near):
-    with pytest.raises(ValueError, match=f"did you mean {near}.*no data set '{name}', only 'cola', 'digits', "):
+    with pytest.raises(ValueError, match=f"did you mean {near}.*no data set '{name}', only 'ag-news', 'cola', "):
         load(name)
 
 
@@ -337,5 +346,5 @@ def test_unknown_name_without():
         load("imagenet")
     assert str(caught.value) == (
         "name: there is no data set 'imagenet', "
-        "only 'cola', 'digits', 'fashion-mnist', 'mnist', 'poem-sentiment', 'sst2'"
+        "only 'ag-news', 'cola', 'digits', 'fashion-mnist', 'mnist', 'poem-sentiment', 'sst2'"
     )

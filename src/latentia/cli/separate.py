@@ -16,7 +16,7 @@ def separate(
     source: Annotated[
         str,
         typer.Argument(
-            help="digits, mnist, fashion-mnist, cola, poem-sentiment or sst2; a table of texts (.csv, .tsv, .parquet); "
+            help="digits, mnist, fashion-mnist, ag-news, cola, poem-sentiment or sst2; a table of texts (.csv, .tsv, .parquet); "
             "a folder of images by class; or arrays (.npz)",
             metavar="DATA",
         ),

@@ -2,6 +2,7 @@
 
 | name | samples | inputs | classes | where from |
 | --- | --- | --- | --- | --- |
+| `ag-news` | 7,600 test | texts | 4 | download [7] |
 | `cola` | 8,551 train, 1,043 dev | texts | 2 | download [1] |
 | `digits` | 1,797, undivided | (1, 8, 8) | 10 | scikit-learn [2] |
 | `fashion-mnist` | 60,000 train, 10,000 test | (1, 28, 28) | 10 | download [3] |
@@ -19,9 +20,14 @@
    training part has verses of mixed sentiment.
 6. R. Socher et al. Recursive deep models for semantic compositionality over a sentiment treebank. EMNLP 2013. Whole
    sentences with two classes, as divided and tokenized by Y. Kim, 2014, arXiv:1408.5882.
+7. X. Zhang, J. Zhao, Y. LeCun. Character-level convolutional networks for text classification. NeurIPS 2015,
+   arXiv:1509.01626. Title and description, with a space between them and in the place of backslashes, which stand for
+   ends of lines. Only the part for testing is here, 1,900 texts of each class: divide it.
 """
 
+import csv
 import difflib
+import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -69,6 +75,13 @@ def _labels_first(contents: Sequence[bytes]) -> _Samples:
     return tuple(row[1] for row in rows), torch.tensor([int(row[0]) for row in rows])
 
 
+def _news(contents: Sequence[bytes]) -> _Samples:
+    """Rows of class from 1, title and description."""
+    rows = list(csv.reader(io.StringIO("\n".join(_lines(contents)))))
+    texts = tuple(f"{title} {description}".replace("\\", " ") for _, title, description in rows)
+    return texts, torch.tensor([int(row[0]) - 1 for row in rows])
+
+
 class _Published(NamedTuple):
     """A data set that is published as files."""
 
@@ -85,6 +98,12 @@ class _Published(NamedTuple):
 
 _DIGITS = tuple("0123456789")
 _PUBLISHED = {
+    "ag-news": _Published(
+        ("World", "Sports", "Business", "Sci/Tech"),
+        _news,
+        "https://raw.githubusercontent.com/mhjabreel/CharCnn_Keras/master/data/ag_news_csv",
+        {"test": {"test.csv": "521465c2428ed7f02f8d6db6ffdd4b5447c1c701962353eb2c40d548c3c85699"}},
+    ),
     "cola": _Published(
         ("unacceptable", "acceptable"),
         _cola,
@@ -184,10 +203,12 @@ def load(
     published names, compressed or not, and the network is left alone. Either way their content is verified.
 
     Args:
-        name: `"cola"`, `"digits"`, `"fashion-mnist"`, `"mnist"`, `"poem-sentiment"` or `"sst2"`: one of `NAMES`.
+        name: `"ag-news"`, `"cola"`, `"digits"`, `"fashion-mnist"`, `"mnist"`, `"poem-sentiment"` or `"sst2"`: one of
+            `NAMES`.
         split: a part, as the authors divided the set: `"train"`, and of most sets `"dev"` or `"test"`. By default
             what one may train on: the training part, or everything where the authors divided nothing, as with
-            `"digits"`. What they did not divide, and validation from training, `stratified_split` does.
+            `"digits"`, or only one part is here. What they did not divide, and validation from training,
+            `stratified_split` does.
         data_dir: folder of local copies. The digits need none: they come with scikit-learn.
         limit: number of samples to draw, with the classes in proportion; by default all.
         seed: decides which samples `limit` draws.
@@ -207,7 +228,7 @@ def load(
         raise ValueError(f"name: {near_names(name)}there is no data set {name!r}, only {', '.join(map(repr, NAMES))}")
     if limit is not None and not isinstance(limit, int):
         raise TypeError(f"limit must be an integer or None, got {limit!r}")
-    data = _digits(split) if name == "digits" else _from_files(name, "train" if split is None else split, data_dir)
+    data = _digits(split) if name == "digits" else _from_files(name, split, data_dir)
     if limit is not None:
         classes = len(data.classes)
         if not classes <= limit <= len(data):
@@ -238,9 +259,10 @@ def _digits(split: str | None) -> Dataset:
     return Dataset("digits", pixels, torch.from_numpy(digits.target).long(), _DIGITS)
 
 
-def _from_files(name: str, split: str, data_dir: str | Path | None) -> Dataset:
-    """A part of a set as it was published, with pixels as bytes."""
+def _from_files(name: str, split: str | None, data_dir: str | Path | None) -> Dataset:
+    """A part of a set as it was published, with pixels as bytes; by default the first."""
     published = _PUBLISHED[name]
+    split = next(iter(published.files)) if split is None else split
     if split not in published.files:
         raise ValueError(
             f"split of {name!r} must be {' or '.join(map(repr, published.files))}, got {split!r}; "
