@@ -3,7 +3,7 @@
 from latentia.claims.atom_gans import ARMS, COMPARISONS, cell
 from latentia.claims.claim import Budget, Claim
 
-SETTINGS = {"data": "fashion-mnist", "steps": 2000, "measure": "quality"}
+SETTINGS = {"data": "fashion-mnist", "steps": 1000, "measure": "quality"}
 
 CLAIM = Claim(
     name="atoms-gan-fashion",
@@ -12,7 +12,7 @@ CLAIM = Claim(
     "does not do as well.",
     source="Tuan, Chiu, Wang. Dynamic latent separation for deep learning. 2024, arXiv:2210.03728v3, introduction: "
     "GANs on CelebA-HQ.",
-    data="Fashion-MNIST, small DCGAN; 2,000 steps; classes as a CNN sees them",
+    data="Fashion-MNIST, small DCGAN; 1,000 steps; classes as a CNN sees them",
     measure="quality",
     margin=0.05,
     arms=ARMS,

@@ -22,6 +22,7 @@ from latentia.dictionaries.pursuit import (
 
 if TYPE_CHECKING:
     from latentia.dictionaries.itda import ITDA, AtomDictionary, cosine_error, distinct_atoms
+    from latentia.dictionaries.sizing import fit_itda_of_size
     from latentia.dictionaries.sparse_autoencoder import (
         SparseAutoencoder,
         SparseAutoencoderTraining,
@@ -50,6 +51,7 @@ __all__ = [
     "dictionary_jaccard",
     "dictionary_overlap",
     "distinct_atoms",
+    "fit_itda_of_size",
     "layer_matching",
     "loss_recovered",
     "matching_pursuit",
@@ -73,4 +75,5 @@ _TRAINED = {
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'latentia.dictionaries' has no attribute {name!r}")
-    return getattr(import_module(f"latentia.dictionaries.{'sparse_autoencoder' if name in _TRAINED else 'itda'}"), name)
+    module = "sizing" if name == "fit_itda_of_size" else "sparse_autoencoder" if name in _TRAINED else "itda"
+    return getattr(import_module(f"latentia.dictionaries.{module}"), name)
