@@ -1,4 +1,5 @@
 import csv
+import math
 import os
 import signal
 from pathlib import Path
@@ -67,6 +68,26 @@ def test_the_seed_decides_everything() -> None:
     assert first[0] == second[0]
     torch.testing.assert_close(first[1], second[1], rtol=0, atol=0)
     assert first[0]["train_loss"] != other[0]["train_loss"]
+
+
+def test_what_is_logged_from_the_middle_on_was_nothing_before(tmp_path: Path) -> None:
+    train(epochs=2, folder=tmp_path)
+    loaders = batches(*data(), batch_size=16, seed=3), batches(*data(1), batch_size=60, shuffle=False)
+    late = LambdaCallback(on_train_epoch_end=lambda trainer, module: module.log("late", 7.0))
+    history = fit(
+        Classification(Noisy()),
+        *loaders,
+        epochs=4,
+        seed=3,
+        folder=tmp_path,
+        resume=True,
+        progress=False,
+        callbacks=[late],
+    )
+    assert history["epoch"] == [0, 1, 2, 3]
+    assert history["late"][2:] == [7, 7] and all(map(math.isnan, history["late"][:2]))
+    with (tmp_path / "metrics.csv").open() as stream:
+        assert [row["late"] for row in csv.DictReader(stream)] == ["nan", "nan", "7.0", "7.0"]
 
 
 def test_a_killed_training_resumes_to_the_same_result(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ it (`mean_over_processes`), and what was trained comes back to the process that 
 
 import csv
 import logging
+import math
 import os
 import pickle
 import signal
@@ -296,6 +297,8 @@ class SeedEachEpoch(Callback):
 class History(Callback):
     """Keeps what was logged, one value per epoch; part of the checkpoint, so a resumed run has the whole of it.
 
+    Where something was not logged in an epoch, as by a callback that joined when the training was resumed, it is NaN.
+
     Args:
         file: a CSV file to keep up to date, one line per epoch; none by default.
     """
@@ -306,9 +309,11 @@ class History(Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Called by Lightning."""
+        before, logged = len(self.values["epoch"]), trainer.callback_metrics
         self.values["epoch"].append(trainer.current_epoch)
-        for name, value in trainer.callback_metrics.items():
-            self.values.setdefault(name, []).append(float(value))
+        for name in self.values | logged:
+            if name != "epoch":
+                self.values.setdefault(name, [math.nan] * before).append(float(logged.get(name, math.nan)))
         if self.file is not None and trainer.is_global_zero:
             self.file.parent.mkdir(parents=True, exist_ok=True)
             with self.file.open("w", newline="", encoding="utf-8") as stream:
