@@ -36,6 +36,14 @@ def test_what_undoes_none_keeps_little(turned, arm: str) -> None:
     assert stitching.cell(arm, stitching.ARMS[arm][0], 0, turned)["kept"] < 0.6
 
 
+def test_labels_do_not_pass_through_a_space_of_noise(turned, monkeypatch: pytest.MonkeyPatch) -> None:
+    (first, _), labels, classes = stitching._spaces()
+    noise = tuple(torch.randn(len(x), 60, generator=torch.Generator().manual_seed(len(x))) for x in first)
+    monkeypatch.setattr(stitching, "_spaces", lambda *which: ([first, noise], labels, classes))
+    # Of two pairs, one reads the noise by a head of the first space, and the other the first space by one of the noise.
+    assert stitching.cell("translated", {"method": "affine", "alpha": 0.0}, 0, turned)["accuracy"] < 0.45
+
+
 def test_widths_are_filled_up_or_cut() -> None:
     x = torch.arange(6.0).reshape(2, 3)
     assert stitching._fitted(x, 2).tolist() == [[0, 1], [3, 4]]

@@ -11,7 +11,9 @@ reads every other encoder, over ordered pairs. Arms differ in what it is given:
 
 The number that decides is how much is kept of what heads of absolute latents reach at their own encoder, in accuracy
 above chance: 1 where stitching costs nothing, 0 at chance. All arms have as many anchors, drawn by the seed from the
-training samples, and choose among four settings on validation samples where they have a choice.
+training samples, and choose among four settings on validation samples where they have a choice. Heads are trained on
+the other training samples: one that has learned its anchors by heart would pass their labels on to whatever is mapped
+to them, even if its own space were mere noise.
 """
 
 from collections.abc import Callable
@@ -89,17 +91,16 @@ def cell(arm: str, setting: Setting, seed: int, settings: Setting) -> dict[str, 
 
     which = seed, settings["data"], settings["encoders"], settings["labels"], settings["epochs"]
     spaces, labels, classes = _spaces(*which)
-    generator = torch.Generator().manual_seed(seed)
-    anchors = torch.randperm(len(labels[0]), generator=generator)[: settings["anchors"]]
-    wrong = anchors[torch.randperm(len(anchors), generator=generator)]
-    heads = _heads(*which)
+    anchors, others = _divided(seed, len(labels[0]), settings["anchors"])
+    wrong = anchors[torch.randperm(len(anchors), generator=torch.Generator().manual_seed(seed))]
+    heads = _heads(settings["anchors"], *which)
     absolute = [_accuracies(head, space, labels) for head, space in zip(heads, spaces, strict=True)]
 
     in_place, projections = absolute, []
     if arm in ("relative", "shuffled anchors"):
         projections = [_projection(space[0], anchors, setting) for space in spaces]
         relative = [tuple(map(project, space)) for project, space in zip(projections, spaces, strict=True)]
-        heads = [_head(space[0], labels[0], classes, seed) for space in relative]
+        heads = [_head(space[0][others], labels[0][others], classes, seed) for space in relative]
         in_place = [_accuracies(head, space, labels) for head, space in zip(heads, relative, strict=True)]
         if arm == "shuffled anchors":
             projections = [_projection(space[0], wrong, setting) for space in spaces]
@@ -161,11 +162,18 @@ def _head(latents: Tensor, labels: Tensor, classes: int, seed: int) -> nn.Module
     return head
 
 
+def _divided(seed: int, n: int, anchors: int) -> tuple[Tensor, Tensor]:
+    """Which training samples are anchors, and which are not."""
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
+    return order[:anchors], order[anchors:]
+
+
 @lru_cache(maxsize=2)
-def _heads(seed: int, *which: Any) -> list[nn.Module]:
+def _heads(anchors: int, seed: int, *which: Any) -> list[nn.Module]:
     """A head for each encoder that reads its latents as they are."""
     spaces, labels, classes = _spaces(seed, *which)
-    return [_head(space[0], labels[0], classes, seed) for space in spaces]
+    _, others = _divided(seed, len(labels[0]), anchors)
+    return [_head(space[0][others], labels[0][others], classes, seed) for space in spaces]
 
 
 @lru_cache(maxsize=2)
