@@ -99,6 +99,8 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
     np.savez(tmp_path / "two.npz", a=VALUES, b=VALUES)
     with pytest.raises(ValueError, match="which of 'a', 'b' is the embedding"):
         read_latents(tmp_path / "two.npz")
+    np.savez(tmp_path / "named.npz", importance=VALUES, values=VALUES + 1)
+    assert torch.equal(read_latents(tmp_path / "named.npz").latents.values, torch.as_tensor(VALUES + 1))
     np.savez(tmp_path / "words.npz", a=NAMES)
     with pytest.raises(ValueError, match="holds no embeddings"):
         read_latents(tmp_path / "words.npz")

@@ -206,6 +206,12 @@ def test_warnings_become_a_doubt(monkeypatch: pytest.MonkeyPatch, recwarn: pytes
     assert not recwarn.list
 
 
+def test_topics_choose_among_the_numbers() -> None:
+    whole = measure(VALUES, LABELS, against=OTHER, subsamples=2)
+    chosen = measure(VALUES, LABELS, against=OTHER, topics=["similarity"], subsamples=2)
+    assert chosen == [found for found in whole if found.topic == "similarity"] and chosen
+
+
 def test_progress_is_told_before_each_and_at_the_end() -> None:
     told: list[tuple[str, int, int]] = []
     measure(VALUES, subsamples=2, progress=lambda *news: told.append(news))
@@ -229,6 +235,7 @@ def test_progress_is_told_before_each_and_at_the_end() -> None:
         ({"against": OTHER * np.inf}, "against must be finite"),
         ({"confidence": 95}, "confidence must be between 0 and 1, got 95"),
         ({"subsamples": 1}, "subsamples must be at least 2, got 1"),
+        ({"topics": ["speed"]}, "topics must be among dimensions, .*, similarity, got speed"),
     ],
 )
 def test_mistakes_are_named(arguments: dict[str, Any], words: str) -> None:

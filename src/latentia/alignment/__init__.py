@@ -5,6 +5,14 @@ from latentia.extras import require
 require("sklearn", "evaluation")
 
 from latentia.alignment.anchors import select_anchors  # noqa: E402
+from latentia.alignment.comparison import (  # noqa: E402
+    CurvePoint,
+    Direction,
+    Route,
+    SpaceComparison,
+    Split,
+    compare_spaces,
+)
 from latentia.alignment.relative import (  # noqa: E402
     RelativeLayer,
     RelativeProjection,
@@ -24,10 +32,16 @@ from latentia.alignment.translation import LatentTranslator, Translation, fit_tr
 
 __all__ = [
     "Agreement",
+    "CurvePoint",
+    "Direction",
     "LatentTranslator",
     "RelativeLayer",
     "RelativeProjection",
+    "Route",
+    "SpaceComparison",
+    "Split",
     "Translation",
+    "compare_spaces",
     "fit_translation",
     "invert_relative",
     "matched_cosine",

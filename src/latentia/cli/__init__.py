@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from latentia.cli import claims, compare, measure, separate
+from latentia.cli import align, claims, compare, explain, measure, separate
 from latentia.cli.terminal import stop
 
 # The base of all of Typer's complaints about a command line, whether it brings its own copy of Click or not.
@@ -22,6 +22,8 @@ app.command()(separate.layers)
 app.command()(measure.measure)
 app.command(context_settings={"ignore_unknown_options": True})(measure.view)
 app.command()(compare.compare)
+app.command()(align.align)
+app.command()(explain.explain)
 app.add_typer(claims.claims, name="claims")
 
 

@@ -4,15 +4,12 @@ import json
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from latentia.cli.sources import captured
+from latentia.cli.sources import captured, other_labels
 from latentia.cli.terminal import progress, say
-
-if TYPE_CHECKING:
-    from latentia.data import FoundLatents
 
 
 def measure(
@@ -79,7 +76,7 @@ def measure(
     if against is not None:
         with console.status("reading"):
             other = read_latents(against)
-        notes += tuple(f"{against}: {note}" for note in (*other.notes, *_other_labels(found, other)))
+        notes += tuple(f"{against}: {note}" for note in (*other.notes, *other_labels(found, other)))
     for note in notes:
         say(console, f"note     {note}")
     folder = out or Path("runs") / f"{name}-measure"
@@ -140,17 +137,3 @@ def view(
         names = [found.classes[index] for index in latents.labels.tolist()]
         latents = Latents(latents.values, attributes={"class": names})
     open_atlas(latents, *(options or ()), umap=umap)
-
-
-def _other_labels(first: "FoundLatents", second: "FoundLatents") -> list[str]:
-    """A warning where two files of the same samples do not agree about their labels."""
-    names = [
-        [found.classes[label] for label in found.latents.labels.tolist()]
-        for found in (first, second)
-        if found.latents.labels is not None
-    ]
-    if len(names) < 2 or len(names[0]) != len(names[1]):
-        return []
-    differing = sum(one != another for one, another in zip(*names, strict=True))
-    warning = f"The labels of {differing:,} samples differ from the first file's; are the rows in the same order?"
-    return [warning] if differing else []

@@ -16,8 +16,8 @@ def separate(
     source: Annotated[
         str,
         typer.Argument(
-            help="digits, mnist, fashion-mnist, ag-news, cola, poem-sentiment or sst2; a table of texts (.csv, .tsv, .parquet); "
-            "a folder of images by class; or arrays (.npz)",
+            help="digits, mnist, fashion-mnist, ag-news, cola, poem-sentiment or sst2; a table of texts (.csv, .tsv, "
+            ".parquet); a folder of images by class; or arrays (.npz)",
             metavar="DATA",
         ),
     ],

@@ -59,9 +59,10 @@ def read_latents(
     Args:
         path: the file.
         values: the array or column of embeddings, or what the names of their columns begin with before a number (`d`
-            for `d0`, `d1`, ...). By default the only array with two or three dimensions, the only column of lists,
-            columns `d0`, `d1`, ..., the numbered columns that more than half of all columns of numbers are, such as
-            `dim_0`, `dim_1`, ..., or else all columns of numbers that are not named otherwise.
+            for `d0`, `d1`, ...). By default `values`, as `Latents.save` calls it, the only array with two or three
+            dimensions, the only column of lists, columns `d0`, `d1`, ..., the numbered columns that more than half of
+            all columns of numbers are, such as `dim_0`, `dim_1`, ..., or else all columns of numbers that are not named
+            otherwise.
         labels: the array or column of labels; or a file `.npy` of them. By default `labels`, `label` or `y`, in
             capitals or not, if there is one.
         sources: arrays or columns of sources of variation. An array (n, s) makes attributes `name.0`, `name.1`, ...
@@ -147,6 +148,8 @@ def _embeddings(values: str | None, columns: Mapping[str, Any], path: Path) -> t
     whole = [name for name, column in columns.items() if np.ndim(column) in (2, 3)]
     if values in columns:
         return [str(values)], columns[str(values)]
+    if values is None and "values" in whole:
+        whole = ["values"]
     if values is None and len(whole) == 1:
         return whole, columns[whole[0]]
     if values is None and len(whole) > 1:

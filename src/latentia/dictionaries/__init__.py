@@ -7,6 +7,14 @@ the first name that needs it.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from latentia.dictionaries.explanation import (
+    AtomReadings,
+    ClassPurity,
+    Explanation,
+    class_purity,
+    explain,
+    read_atoms,
+)
 from latentia.dictionaries.overlap import Overlap, dictionary_jaccard, dictionary_overlap, layer_matching
 from latentia.dictionaries.patching import PatchedLosses, loss_recovered, patched, patched_losses
 from latentia.dictionaries.pursuit import (
@@ -35,8 +43,11 @@ if TYPE_CHECKING:
 __all__ = [
     "ITDA",
     "AtomDictionary",
+    "AtomReadings",
+    "ClassPurity",
     "Dictionary",
     "DictionaryScores",
+    "Explanation",
     "Overlap",
     "PatchedLosses",
     "SparseAutoencoder",
@@ -45,18 +56,21 @@ __all__ = [
     "activation_rows",
     "auxiliary_loss",
     "batch_top_k",
+    "class_purity",
     "cosine_error",
     "decode",
     "dense",
     "dictionary_jaccard",
     "dictionary_overlap",
     "distinct_atoms",
+    "explain",
     "fit_itda_of_size",
     "layer_matching",
     "loss_recovered",
     "matching_pursuit",
     "patched",
     "patched_losses",
+    "read_atoms",
     "score_dictionary",
     "top_k",
     "train_sparse_autoencoder",

@@ -6,9 +6,9 @@ and of shares of right answers Wilson's.
 """
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -307,6 +307,7 @@ def measure(
     *,
     sources: Array | None = None,
     against: Array | Latents | None = None,
+    topics: Collection[Topic] | None = None,
     subsamples: int = 20,
     confidence: float = 0.95,
     seed: int = 0,
@@ -319,6 +320,7 @@ def measure(
         labels: (n,), classes; then also how well the latents tell them.
         sources: (n, s), classes of each of s sources of variation; then also how well the latents keep them apart.
         against: another latent space of the same samples, (n, d'); then also how similar the two are.
+        topics: which numbers to measure of those that fit; by default all.
         subsamples: number of random halves that an interval is made from; each costs a measurement of half the size.
         confidence: probability with which each interval, by itself, is to cover the number.
         seed: of the samples drawn, and the halves.
@@ -330,12 +332,15 @@ def measure(
     Raises:
         TypeError: if an argument is no array, tensor or Latents.
         ValueError: if there are fewer than 8 samples, one is NaN or infinite, lengths differ, there are fewer than 2
-            subsamples, or confidence is not between 0 and 1.
+            subsamples, confidence is not between 0 and 1, or a topic is unknown.
         ImportError: if the extra `evaluation` is missing.
     """
     check_confidence(confidence)  # else every number would be undefined for that
     if subsamples < 2:
         raise ValueError(f"subsamples must be at least 2, got {subsamples}")
+    wanted = get_args(Topic) if topics is None else topics
+    if unknown := set(wanted) - set(get_args(Topic)):
+        raise ValueError(f"topics must be among {', '.join(get_args(Topic))}, got {', '.join(sorted(unknown))}")
     space = np.asarray(_plain(values))
     n = len(space)
     if n < 8:
@@ -356,6 +361,7 @@ def measure(
         if len(other) != n:
             raise ValueError(f"against must hold the same {n:,} samples, got {len(other):,}")
         plan += [(each, [space, other]) for each in _COMPARED]
+    plan = [(each, given) for each, given in plan if each.topic in wanted]
     found: list[Measurement] = []
     for done, (each, given) in enumerate(plan):
         if progress is not None:

@@ -9,9 +9,7 @@ the terminal too. Pictures are of the samples themselves:
 """
 
 import math
-import platform
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,10 +19,11 @@ from torch import Tensor
 
 import latentia
 from latentia.latents import Latents
-from latentia.metrics.arrays import Array, checked, class_indices
+from latentia.metrics.arrays import Array, checked
 from latentia.metrics.measurement import Measurement, Topic
 from latentia.metrics.neighborhoods import find_neighbors
 from latentia.metrics.spectrum import covariance_spectrum
+from latentia.report.classes import class_groups, named_classes
 from latentia.report.page import (
     Html,
     Page,
@@ -35,17 +34,18 @@ from latentia.report.page import (
     label,
     number,
     panels,
+    rounded,
     shortened,
     table,
     tiles,
+    versions,
     with_interval,
 )
 
-__all__ = ["measurement_json", "topic_rows", "write_measurement_report"]
+__all__ = ["measurement_json", "topic_rows", "topic_tables", "write_measurement_report"]
 
 # How many samples a picture is made of: more cost time and megabytes, and show no more.
 _SPECTRUM, _NEIGHBORS, _MAP = 100_000, 10_000, 3_000
-_CLASS_COLORS = 10  # page.css has so many
 _K = 10  # neighbours that are counted
 _LISTED, _NEAREST, _HUBS = 8, 5, 5  # samples in the table of neighbours, neighbours of each, and hubs
 _NEGLIGIBLE = 1e-6  # shares of variance below this would only stretch the axis
@@ -146,7 +146,7 @@ def measurement_json(measurements: Sequence[Measurement], *, command: str = "") 
             row |= {"estimate": found.estimate, "low": low, "high": high}
             row |= {"confidence": found.confidence, "method": found.method}
         rows.append(row | {"n": measurement.n, "reading": measurement.reading})
-    return {"schema": 1, "command": command, "versions": dict(_versions()), "measurements": rows}
+    return {"schema": 1, "command": command, "versions": dict(versions()), "measurements": rows}
 
 
 def _words(measurement: Measurement) -> tuple[str, str]:
@@ -158,14 +158,6 @@ def _words(measurement: Measurement) -> tuple[str, str]:
 def _level(measurements: Sequence[Measurement]) -> str:
     """The confidence that all intervals have; empty if there is none."""
     return next((f"{100 * found.estimate.confidence:g}%" for found in measurements if found.estimate), "")
-
-
-def _versions() -> list[tuple[str, str]]:
-    return [
-        ("latentia", latentia.__version__),
-        ("python", platform.python_version()),
-        *((name, version(name)) for name in ("torch", "numpy", "scipy")),
-    ]
 
 
 # The page
@@ -227,7 +219,7 @@ def write_measurement_report(
             "This page is one file. It loads nothing from anywhere, and tells no one that it was read.",
         ],
     )
-    page.section("The numbers", *_numbers(measurements))
+    page.section("The numbers", *topic_tables(measurements))
     if (samples.values[:_NEIGHBORS] == samples.values[0]).all():
         page.section("Pictures", element("p", "There are none: all samples that they would show coincide."))
     else:
@@ -252,7 +244,7 @@ def _samples(latents: Latents | Array, against: Latents | Array | None, classes:
         other = checked(against.values.detach().cpu()[order], "against")
     labels, names = None, tuple(classes)
     if latents.labels is not None:
-        labels, names = _named(latents.labels.cpu(), n, names)
+        labels, names = named_classes(latents.labels.cpu(), n, names)
         labels = labels[order]
     return _Samples(
         checked(latents.values.detach().cpu()[order], "latents"),
@@ -262,17 +254,6 @@ def _samples(latents: Latents | Array, against: Latents | Array | None, classes:
         () if labels is None else names,
         n,
     )
-
-
-def _named(labels: Tensor, n: int, classes: tuple[str, ...]) -> tuple[Int64[Tensor, " n"], tuple[str, ...]]:
-    """Labels as indices of named classes."""
-    indices, _ = class_indices(labels, n)
-    found = labels.unique().long().tolist()
-    if not classes:
-        return indices, tuple(map(str, found))
-    if found[0] < 0 or found[-1] >= len(classes):
-        raise ValueError(f"labels must be indices of the {len(classes)} classes, got {found[0]} to {found[-1]}")
-    return labels.long(), classes
 
 
 def _headline(measurements: Sequence[Measurement], d: int, notes: Sequence[str]) -> list[Html]:
@@ -289,7 +270,12 @@ def _headline(measurements: Sequence[Measurement], d: int, notes: Sequence[str])
     ]
 
 
-def _numbers(measurements: Sequence[Measurement]) -> list[Html]:
+def topic_tables(measurements: Sequence[Measurement]) -> list[Html]:
+    """What `topic_rows` says, as tables of a page, each below its question.
+
+    Args:
+        measurements: what `measure` returned.
+    """
     meanings = dict(_TOPICS.values())
     pieces = []
     for question, (head, rows) in topic_rows(measurements).items():
@@ -328,9 +314,9 @@ def _spectrum(samples: _Samples, measurements: Sequence[Measurement]) -> list[Ht
     }
     look |= {"line": {"color": "var(--treated)", "width": 2}, "marker": {"size": 5}}
     data: list[dict[str, Any]] = [
-        look | {"y": [_rounded(share) for share in single], "hovertemplate": "direction %{x}: %{y:.2%}<extra></extra>"},
+        look | {"y": [rounded(share) for share in single], "hovertemplate": "direction %{x}: %{y:.2%}<extra></extra>"},
         look
-        | {"y": [_rounded(float(reached[i - 1])) for i in at], "xaxis": "x2", "yaxis": "y2"}
+        | {"y": [rounded(float(reached[i - 1])) for i in at], "xaxis": "x2", "yaxis": "y2"}
         | {"hovertemplate": "directions 1 to %{x}: %{y:.1%}<extra></extra>"},
     ]
     by_name = {found.name: found.estimate for found in measurements}
@@ -375,14 +361,9 @@ def _words_of(measurements: Sequence[Measurement], name: str) -> str:
     return next(_words(found)[0] for found in measurements if found.name == name)
 
 
-def _rounded(value: float | None) -> float | None:
-    """A number for a figure: digits that no one sees would make the page large."""
-    return None if value is None else float(f"{value:.5g}")
-
-
 def _map(samples: _Samples) -> list[Html]:
     count = min(_MAP, len(samples.values))
-    points, share = _principal(samples.values[:count])
+    points, share = principal_plane(samples.values[:count])
     maps = [points]
     caption = (
         f"The points are {samples.drawn(_MAP)}. Hover over one, or tap it, to see which. The map shows the two "
@@ -391,7 +372,7 @@ def _map(samples: _Samples) -> list[Html]:
     )
     titles = [""]
     if samples.other is not None:
-        points, share = _principal(samples.other[:count])
+        points, share = principal_plane(samples.other[:count])
         u, _, v = torch.linalg.svd(points.T @ maps[0])  # the rotation that brings it nearest to the first
         maps.append(points @ u @ v)
         titles = ["this space", "the other space"]
@@ -404,13 +385,14 @@ def _map(samples: _Samples) -> list[Html]:
     layout["legend"] = {"itemsizing": "constant"}
     frame = {"showticklabels": False, "showgrid": False, "showline": True, "mirror": True}
     data: list[dict[str, Any]] = []
+    labels = None if samples.labels is None else samples.labels[:count]
     for panel, points in zip(("", "2"), maps, strict=False):
         layout |= {f"xaxis{panel}": frame, f"yaxis{panel}": frame | {"scaleanchor": f"x{panel}"}}
-        for name, color, members in _groups(samples, count):
+        for name, color, members in class_groups(labels, samples.classes, count):
             x, y = points[members].T.tolist()
             data.append(
                 {"type": "scatter", "mode": "markers", "name": label(shortened(name)), "hoverinfo": "none"}
-                | {"x": [_rounded(value) for value in x], "y": [_rounded(value) for value in y]}
+                | {"x": [rounded(value) for value in x], "y": [rounded(value) for value in y]}
                 | {"xaxis": f"x{panel}", "yaxis": f"y{panel}", "legendgroup": color}
                 | {"showlegend": panel == "" and bool(name)}
                 | {"marker": {"color": f"var(--{color})", "size": 6 if count <= 1000 else 5, "opacity": 0.8}}
@@ -421,7 +403,7 @@ def _map(samples: _Samples) -> list[Html]:
     return [figure(data, layout, narrow=narrow, linked=True, alt=alt, caption=caption)]
 
 
-def _principal(values: Float[Tensor, "m d"]) -> tuple[Float64[Tensor, "m 2"], float]:
+def principal_plane(values: Float[Tensor, "m d"]) -> tuple[Float64[Tensor, "m 2"], float]:
     """Samples along their first two principal axes, brought to unit size, and the share of variance that these have.
 
     O(m d min(m, d)).
@@ -440,24 +422,6 @@ def _principal(values: Float[Tensor, "m d"]) -> tuple[Float64[Tensor, "m 2"], fl
     largest = found.gather(0, found.abs().argmax(dim=0, keepdim=True))
     found = found * torch.where(largest < 0, -1, 1)  # an axis has no direction: each computer may give another
     return found / found.square().sum(dim=1).mean().sqrt().clamp(min=torch.finfo(rows.dtype).tiny), share
-
-
-def _groups(samples: _Samples, count: int) -> list[tuple[str, str, Int64[Tensor, " members"]]]:
-    """The first so many samples by class: name, colour and members. Classes beyond the colours are one, drawn first."""
-    if samples.labels is None:
-        return [("", "treated", torch.arange(count))]
-    labels = samples.labels[:count]
-    sizes = labels.bincount(minlength=len(samples.classes))
-    largest = sorted(sizes.argsort(descending=True, stable=True)[:_CLASS_COLORS].tolist())
-    groups = []
-    others = len(sizes) - len(largest)
-    rest = torch.isin(labels, torch.tensor(largest), invert=True).nonzero()[:, 0]
-    if len(rest):
-        groups.append((f"{others} other classes" if others > 1 else "1 other class", "baseline", rest))
-    for color, c in enumerate(largest):
-        if sizes[c]:
-            groups.append((samples.classes[c], f"class-{color}", (labels == c).nonzero()[:, 0]))
-    return groups
 
 
 def _neighbours(samples: _Samples) -> list[Html]:
@@ -602,7 +566,7 @@ def _reproduction(samples: _Samples, measurements: Sequence[Measurement], comman
     ]
     tables = [
         table(["setting", "value"], settings, caption="Settings", align="ll"),
-        table(["package", "value"], _versions(), caption="Versions", align="ll"),
+        table(["package", "value"], versions(), caption="Versions", align="ll"),
     ]
     typed = element("pre", element("code", command)) if command else Html()
     return [typed, element("div", *tables, class_="beside")]

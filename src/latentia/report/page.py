@@ -22,8 +22,10 @@ import html
 import io
 import json
 import math
+import platform
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+import latentia
 from latentia.evaluation.intervals import Bounds
 from latentia.evaluation.tests import alike
 from latentia.extras import require
@@ -46,10 +49,12 @@ __all__ = [
     "number",
     "panels",
     "picture",
+    "rounded",
     "shortened",
     "table",
     "thumbnails",
     "tiles",
+    "versions",
     "with_interval",
 ]
 
@@ -130,6 +135,20 @@ def with_interval(value: float, bounds: Bounds, sign: str = "") -> tuple[str, st
     """
     number, low, high = (text.replace("-", "−") for text in alike(value, *bounds, sign=sign))
     return number, f"{low} to {high}"
+
+
+def rounded(value: float | None) -> float | None:
+    """A number for a figure: digits that no one sees would make the page large."""
+    return None if value is None else float(f"{value:.5g}")
+
+
+def versions() -> list[tuple[str, str]]:
+    """The packages that numbers depend on, by name, and their versions."""
+    return [
+        ("latentia", latentia.__version__),
+        ("python", platform.python_version()),
+        *((name, version(name)) for name in ("torch", "numpy", "scipy")),
+    ]
 
 
 def shortened(name: str) -> str:

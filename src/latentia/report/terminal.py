@@ -6,12 +6,14 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
+from latentia.alignment.comparison import SpaceComparison
 from latentia.evaluation.comparison import Comparison
 from latentia.metrics.measurement import Measurement
+from latentia.report.alignment import route_rows
 from latentia.report.comparison import pair_rows, score_rows
 from latentia.report.measurement import topic_rows
 
-__all__ = ["comparison_tables", "measurement_tables", "separation_table"]
+__all__ = ["alignment_tables", "comparison_tables", "measurement_tables", "separation_table"]
 
 
 def separation_table(results: dict[str, Any]) -> Table:
@@ -72,6 +74,34 @@ def measurement_tables(measurements: Sequence[Measurement]) -> list[Table]:
             table.add_row(*map(escape, row), style="dim" if row[1] == "–" else None)
         tables.append(table)
     return tables
+
+
+def alignment_tables(comparison: SpaceComparison, names: tuple[str, str]) -> list[Table]:
+    """What `latentia align` prints: how alike the spaces are, and the ways from each to the other.
+
+    Args:
+        comparison: what `latentia.alignment.compare_spaces` returned.
+        names: of the two spaces.
+    """
+    tables = measurement_tables(comparison.similarity)
+    both = zip((comparison.forward, comparison.backward), (names, names[::-1]), strict=True)
+    for direction, (start, end) in both:
+        heads, rows = route_rows(direction, comparison.k)
+        shown = [score for score in ("fvu", "top1", "accuracy") if score in heads]
+        title = f"From {start} to {end}, on {len(direction.translated):,} test samples"
+        table = Table(title=escape(title), title_justify="left", title_style="bold")
+        table.add_column("", overflow="fold")
+        for score in shown:
+            table.add_column(heads[score], justify="right", overflow="fold")
+        for name, about, scores in rows:
+            cells = [_bracketed(*scores.get(score, ("–", ""))) for score in shown]
+            table.add_row(escape(name if scores else f"{name}: {about}"), *cells, style=None if scores else "dim")
+        tables.append(table)
+    return tables
+
+
+def _bracketed(value: str, bounds: str) -> str:
+    return f"{value} ({bounds})" if bounds else value
 
 
 def _interval(value: dict[str, float | None], sign: str = "") -> str:
