@@ -157,6 +157,16 @@ def test_cosines_to_anchors_that_span_can_be_undone(seed: int, n: int, d: int) -
     close(invert_relative(relative_projection(x, anchors), 3 * anchors @ turn), directions @ turn)
 
 
+def test_a_direction_of_mere_rounding_is_not_blown_up() -> None:
+    # As behind a layer norm: coordinates add up to zero, in both spaces, but for the rounding of single precision.
+    x, turn = gaussian(60, 6, 0), rotation(5, 1)
+    basis = torch.linalg.qr(torch.cat([torch.ones(6, 1), gaussian(6, 5, 2)], dim=1).double()).Q[:, 1:]
+    first, second = (basis @ basis.T @ x.T).T, (basis @ turn @ basis.T @ x.T).T
+    first, second = ((space.float() + 1e-7 * gaussian(60, 6, 3).float()).double() for space in (first, second))
+    directions = invert_relative(relative_projection(first, first), second)
+    assert torch.cosine_similarity(directions, second).min() > 0.999
+
+
 def test_too_few_anchors_lose_a_part() -> None:
     x, anchors = gaussian(5, 4, 0), gaussian(3, 4, 1)
     with pytest.warns(UserWarning, match="3 anchors are fewer than the 4 dimensions: cosines keep only the part"):
@@ -247,6 +257,38 @@ def test_the_answer_may_be_written_to_a_file(tmp_path: Path, monkeypatch: pytest
         close(relative_projection(samples, anchors, out=target), expected)
     projection = RelativeProjection(6, center=True).fit(x)
     np.testing.assert_allclose(projection.transform(mapped, out=out), projection.transform(x), atol=1e-6)
+
+
+def test_what_changes_a_copy_of_a_file_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("latentia.alignment.relative._BLOCK", 100)
+    x, anchors = gaussian(1000, 4, 0).numpy(), gaussian(6, 4, 1).numpy()
+    for name, shape in (("x.npy", x.shape), ("r.npy", (1000, 6))):
+        np.save(tmp_path / name, np.zeros(shape))
+    samples, out = (np.load(tmp_path / name, mmap_mode="c") for name in ("x.npy", "r.npy"))
+    samples[:] = x
+    np.testing.assert_array_equal(relative_projection(samples, anchors, out=out), relative_projection(x, anchors))
+    np.testing.assert_array_equal(samples, x)
+    assert not np.load(tmp_path / "x.npy").any() and not np.load(tmp_path / "r.npy").any()
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="asks Linux how many pages are resident")
+def test_pages_of_files_do_not_stay(tmp_path: Path) -> None:
+    def pages() -> int:
+        status = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
+        return sum(int(status[name].split()[0]) for name in ("RssFile", "RssShmem")) * 1024
+
+    n, d, k = 100_000, 100, 100  # 40 MB each, in blocks of 8 MB
+    rows = np.random.default_rng(0).standard_normal((n, d), dtype=np.float32)
+    np.save(tmp_path / "x.npy", rows)
+    relative_projection(rows[:10], rows[:k])  # loads what is needed, which are files too
+    x = np.load(tmp_path / "x.npy", mmap_mode="r")
+    out = np.lib.format.open_memmap(tmp_path / "r.npy", mode="w+", dtype=np.float32, shape=(n + 1, k))
+    for samples in (x, np.asarray(x), x[:]):
+        before = pages()
+        relative_projection(samples, rows[:k], out=out[1:])
+        assert pages() - before < 10e6
+    np.testing.assert_array_equal(out[1:], relative_projection(rows, rows[:k]))
+    assert not out[0].any()
 
 
 def test_many_samples_take_little_memory() -> None:

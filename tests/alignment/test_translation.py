@@ -101,6 +101,9 @@ def test_widths_are_matched_as_by_zeros(seed: int, d1: int, d2: int, scale: floa
     if d1 <= d2:
         isometric = LatentTranslator().fit(x, y)
         close(isometric.inverse_transform(isometric.transform(x)), x)
+    a, b = x - x.mean(dim=0), y - y.mean(dim=0)
+    turned = a @ found.matrix
+    close(fit_translation(x, y).matrix, found.matrix * ((turned * b).sum() / turned.square().sum()), 1e-12)
     # No scale fits better.
     best = objective(fit_translation(x, y), x, y)
     assert best <= objective(found._replace(matrix=scale * torch.as_tensor(found.matrix)), x, y) + 1e-9
@@ -114,6 +117,26 @@ def test_ridge_is_that_of_scikit_learn(seed: int, k: int, d1: int, d2: int, alph
         peer = Ridge(alpha, fit_intercept=intercept).fit(x.numpy(), y.numpy())
         translator = LatentTranslator(method, alpha=alpha).fit(x, y)  # type: ignore[arg-type]
         close(translator.transform(x), peer.predict(x.numpy()).reshape(k, d2))
+
+
+@pytest.mark.parametrize("k", [8, 40])
+@pytest.mark.parametrize("digits", [0, 1, 2, 3, 4, 8])
+@pytest.mark.parametrize("alpha", [1e-8, 1e-3, 1.0, 1e3])
+def test_ridge_is_exact_however_badly_conditioned(
+    k: int, digits: int, alpha: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = torch.logspace(0, -digits, 12, dtype=torch.float64)
+    x, y = (gaussian(k, 12, 0) * sizes) @ rotation(12, 1) + 1, gaussian(k, 3, 2)
+    for method, intercept in (("affine", True), ("linear", False)):
+        peer = Ridge(alpha, fit_intercept=intercept, solver="svd").fit(x.numpy(), y.numpy())
+        translated = LatentTranslator(method, alpha=alpha).fit(x, y).transform(x)  # type: ignore[arg-type]
+        close(translated, peer.predict(x.numpy()), 1e-8)
+        matrix = fit_translation(x, y, method=method, alpha=alpha).matrix  # type: ignore[arg-type]
+        torch.testing.assert_close(matrix, torch.from_numpy(peer.coef_.T), rtol=1e-6, atol=1e-8)
+        monkeypatch.setattr("latentia.alignment.translation._WELL_CONDITIONED", 0)
+        plainly = fit_translation(x, y, method=method, alpha=alpha).matrix  # type: ignore[arg-type]
+        torch.testing.assert_close(matrix, plainly, rtol=1e-6, atol=1e-8)
+        monkeypatch.undo()
 
 
 def test_infinite_penalty_leaves_nothing() -> None:

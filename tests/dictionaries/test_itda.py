@@ -83,6 +83,31 @@ def published(batches: list[Tensor], n_nonzero: int, tau: float) -> tuple[Tensor
     return atoms, ids
 
 
+def in_turn(batches: list[Tensor], n_nonzero: int, threshold: float, cosine: float) -> list[int]:
+    """Batch-sequential mode on the vectors themselves, one by one."""
+    atoms, ids, start = batches[0][:1] / batches[0][0].norm(), [0], 0
+    for x in batches:
+        x = x / x.norm(dim=1, keepdim=True)
+        decoded = decode(*matching_pursuit(x, atoms, min(n_nonzero, len(atoms))), atoms)
+        errors = cosine_error(x, decoded).tolist()
+        waiting = [i for i in range(len(x)) if errors[i] > threshold]
+        while waiting:
+            worst = max(waiting, key=errors.__getitem__)
+            waiting.remove(worst)
+            if (atoms @ x[worst]).abs().max() > min(cosine, 1 - 1e-12):
+                continue
+            atom = x[worst]
+            atoms = torch.cat([atoms, atom[None]])
+            ids.append(start + worst)
+            for i in waiting:
+                ways = torch.stack([decoded[i] + ((x[i] - decoded[i]) @ atom) * atom, (x[i] @ atom) * atom])
+                error, way = cosine_error(x[i].expand(2, -1), ways).min(dim=0)
+                errors[i], decoded[i] = float(error), ways[way]
+            waiting = [i for i in waiting if errors[i] > threshold]
+        start += len(x)
+    return ids
+
+
 class TestCosineError:
     @quick
     @given(d=st.integers(1, 8), seed=st.integers(0, 99))
@@ -177,6 +202,29 @@ class TestFit:
         found = ITDA(1, 0.01, batch_size=4, seed_frequent=False).fit(x)
         # Row 2 is orthogonal to row 0; then row 3 is worse than row 1, which row 3 explains almost.
         assert found.atom_ids_ == [0, 2, 3]
+
+    @pytest.mark.parametrize(("n_nonzero", "threshold", "cosine"), [(1, 0.05, 1.0), (3, 0.02, 1.0), (2, 0.01, 0.9)])
+    @pytest.mark.parametrize(("d", "size"), [(4, 30), (12, 12), (40, 30), (7, 70)])
+    def test_sequential_is_that_of_the_vectors(
+        self, d: int, size: int, n_nonzero: int, threshold: float, cosine: float, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("latentia.dictionaries.itda._BLOCK", 100)  # some rows at a time are compared with atoms
+        x = clusters(70, d, seed=size)
+        x[[20, 50, 51]] = -2 * x[[3, 17, 17]]
+        itda = ITDA(n_nonzero, threshold, seed_frequent=False, dedup_cosine=cosine, batch_size=size)
+        ids = in_turn(list(x.split(size)), n_nonzero, threshold, cosine)
+        assert itda.fit(x).atom_ids_ == ids
+        assert itda.set_params(max_atoms=8).fit(x).atom_ids_ == ids[:8]
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    @pytest.mark.parametrize("d", [64, 200])
+    def test_threshold_of_zero_is_above_rounding(self, d: int, dtype: torch.dtype) -> None:
+        # Sums of 64 atoms are explained by the last of them, after 64 steps, and not one step before.
+        for seed in range(3):
+            atoms = torch.linalg.qr(normal(d, 64, seed=seed))[0].T
+            x = torch.cat([atoms, normal(50, 64, seed=seed + 9) @ atoms]).to(dtype)
+            found = ITDA(1, 0, seed_frequent=False, batch_size=len(x)).fit(x)
+            assert sorted(found.atom_ids_) == list(range(64))
 
     def test_what_it_saw_is_explained(self) -> None:
         x = clusters(120, 6)

@@ -33,6 +33,7 @@ References:
 """
 
 import math
+import mmap
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal
@@ -91,7 +92,8 @@ def relative_projection(
         n_subspaces: compare each of so many equal parts of the d coordinates by itself. What is then not seen is a
             rotation of each part; for encoders that share such a structure, as heads of attention do.
         pooling: how similarities in parts become one: side by side, or their sum, mean or maximum.
-        out: where to write, of the shape of the answer, such as a `numpy.memmap`. By default memory is taken.
+        out: where to write, of the shape of the answer, such as a `numpy.memmap`. By default memory is taken. Of files
+            that are mapped, `x` too, only pages of a block are resident at a time.
 
     Returns:
         (..., k), or (..., n_subspaces k) if these are side by side; an array if x is one, else a tensor. In the
@@ -465,7 +467,19 @@ def _project_all(x: Any, projector: _Projector, out: Array | None) -> Any:
             out[start : start + size] = torch.as_tensor(r)
         else:
             out[start : start + size] = r.detach().cpu().numpy() if isinstance(r, Tensor) else r
+        for array in (x, out):
+            _let_go(array)
     return out
+
+
+def _let_go(array: Any) -> None:
+    """Unmap the pages of an array in a file, if it is in one; they stay in the system's cache, which writes them."""
+    while isinstance(array, np.ndarray) and not (isinstance(array, np.memmap) and isinstance(array.base, mmap.mmap)):
+        array = array.base
+    # A mapping that is a copy on write has what was changed in its pages only.
+    if isinstance(array, np.memmap) and array.mode != "c" and hasattr(mmap, "MADV_DONTNEED"):
+        mapping: Any = array.base
+        mapping.madvise(mmap.MADV_DONTNEED)
 
 
 def _check_options(similarity: Similarity, n_subspaces: int, pooling: Pooling) -> None:
@@ -521,14 +535,18 @@ def _distances(x: Tensor, anchors: Tensor) -> Tensor:
 
 
 def _pseudo_inverse(anchors: Tensor, what: str) -> Tensor:
-    """(d, k), in float64."""
+    """(d, k), in float64.
+
+    Directions in which anchors differ by no more than the rounding of single precision are left out: networks often
+    have one, such as the mean that a layer norm has taken out, and there is nothing in it but noise to blow up.
+    """
     k, d = anchors.shape
     if k < d:
         warnings.warn(
             f"{k} anchors are fewer than the {d} dimensions: {what} keep only the part of a sample that anchors span",
             stacklevel=3,
         )
-    return torch.linalg.pinv(anchors.double())
+    return torch.linalg.pinv(anchors.double(), rtol=max(k, d) * torch.finfo(torch.float32).eps)
 
 
 def _warn_if_anisotropic(units: Tensor) -> None:

@@ -41,6 +41,8 @@ from latentia.metrics.similarity.pairs import paired
 
 __all__ = ["LatentTranslator", "Translation", "fit_translation"]
 
+_WELL_CONDITIONED = 1e6  # the condition of a Gram matrix up to which its inverse has ten digits
+
 Method = Literal["procrustes", "orthogonal", "linear", "affine", "l_ortho"]
 
 
@@ -85,10 +87,11 @@ def fit_translation(
         origin, target = torch.zeros_like(origin), torch.zeros_like(target)
     a, b = (x - origin) / scale_x, (y - target) / scale_y
     if method in ("orthogonal", "procrustes"):
-        matrix = _orthogonal(a.T @ b)
+        cross = a.T @ b
+        matrix = _orthogonal(cross)
         if method == "procrustes":
-            turned = a @ matrix
-            matrix = matrix * ((turned * b).sum() / turned.square().sum())
+            turned = a if a.shape[1] <= b.shape[1] else a @ matrix  # no narrower space, no other lengths
+            matrix = matrix * ((matrix * cross).sum() / turned.norm().square())
     else:
         matrix = _ridge(a, b, alpha)
         if method == "l_ortho":
@@ -234,6 +237,15 @@ def _orthogonal(matrix: Tensor) -> Tensor:
 
 def _ridge(x: Tensor, y: Tensor, alpha: float) -> Tensor:
     """The matrix of least squares; that of least norm, if alpha is 0 and there are several."""
+    wide = x.shape[0] < x.shape[1]
+    gram = x @ x.T if wide else x.T @ x
+    gram.diagonal().add_(alpha)
+    factor, failed = torch.linalg.cholesky_ex(gram)
+    if not failed:
+        inverse = torch.cholesky_inverse(factor)
+        # What the squares in the Gram matrix cost in digits, at most.
+        if torch.linalg.matrix_norm(gram, 1) * torch.linalg.matrix_norm(inverse, 1) < _WELL_CONDITIONED:
+            return x.T @ (inverse @ y) if wide else inverse @ (x.T @ y)
     u, sizes, vt = torch.linalg.svd(x, full_matrices=False)
     real = sizes > max(x.shape) * torch.finfo(x.dtype).eps * sizes[0]
     filters = (sizes / (sizes.square() + alpha)).where(real, 0)

@@ -14,8 +14,14 @@ that of the error; `tau` is there to reproduce.
 
 Rows of one batch that are badly explained may resemble each other. Added all at once, as in the publication, they make
 a redundant dictionary, the more so the larger the batches. Batch-sequential mode adds the worst, asks what it explains
-of the others, on top of the atoms before or alone, and goes on until no error exceeds the threshold. That takes one
-inner product for each of them, and not an encoding; there, a row may be made up of more than L0 atoms.
+of the others, on top of the atoms before or alone, and goes on until no error exceeds the threshold; a row that one
+explains well enough is done with. That takes no encoding: of a row x that x̂ explains, and an atom a added,
+
+    on top    x̂' = x̂ + (s - p) a    <x, x̂'> = <x, x̂> + (s - p) s    |x̂'|² = |x̂|² + s² - p²    s = <x, a>
+    alone     x̂' = s a              <x, x̂'> = s²                    |x̂'|² = s²                p = <x̂, a>
+
+and s and p of later atoms, which are rows of this batch too, follow from inner products among its rows. There, a row
+may be made up of more than L0 atoms.
 
 References:
     1. Inference-Time Decomposition of Activations (ITDA): A Scalable Approach to Interpreting Large Language Models
@@ -57,6 +63,7 @@ __all__ = ["ITDA", "AtomDictionary", "cosine_error", "distinct_atoms"]
 
 _HEADER = "latentia.itda"
 _VERSION = 1
+_BLOCK = 2**22  # numbers of the working memory when rows are compared with all atoms
 _ROUNDING = 16  # times the precision: an error or a difference of a cosine from 1 below that may as well be 0
 
 
@@ -156,8 +163,8 @@ class ITDA(TransformerMixin, BaseEstimator):
 
     Activations are arrays, tensors or `Latents`, of vectors (n, d) or tokens (n, t, d); padding, by their mask, is left
     out. Only directions count, so rows are taken at unit length. The same activations in the same batches give the same
-    dictionary. A batch of b rows takes O(L0 b k d) time, and batch-sequential mode O(b d + k d) for each atom that is
-    added; memory is that of the atoms and a batch.
+    dictionary. A batch of b rows takes O(L0 b k d) time, and batch-sequential mode O(m min(m, d)) for each atom that it
+    adds, of m rows that are explained badly; memory is that of the atoms and a few batches.
 
     Args:
         n_nonzero: most atoms L0 that make up a vector. While there are fewer atoms, as many as there are.
@@ -468,42 +475,78 @@ class ITDA(TransformerMixin, BaseEstimator):
         if not self.sequential:
             self._add(unit, badly, ids)
             return
-        targets, decoded, errors = unit[badly], decoded[badly], errors[badly]
-        while len(badly) and not self.full_:
-            worst = int(errors.argmax())
-            if self._add(unit, badly[worst : worst + 1], ids):
-                # What the new atom explains of the others: on top of the atoms before, or, if that is better, alone.
-                atom = targets[worst]
-                on_top = decoded + ((targets - decoded) @ atom)[:, None] * atom
-                alone = (targets @ atom)[:, None] * atom
-                both = torch.stack([cosine_error(targets, on_top), cosine_error(targets, alone)])
-                errors, better = both.min(dim=0)
-                decoded = torch.where(better.bool()[:, None], alone, on_top)
-            errors[worst] = 0  # it is an atom now, or too much like one
-            left = errors > threshold
-            badly, targets, decoded, errors = badly[left], targets[left], decoded[left], errors[left]
+        self._add_in_turn(unit, badly[~self._known(unit[badly])], decoded, ids, threshold)
 
-    def _add(self, unit: Tensor, chosen: Int64[Tensor, " m"], ids: list[Hashable]) -> int:
+    def _add(self, unit: Tensor, chosen: Int64[Tensor, " m"], ids: list[Hashable]) -> None:
         """Append chosen rows that resemble no atom and no earlier one of them, as many as there is room for."""
-        k = len(self.atom_ids_)
         chosen = chosen.to(unit.device)
-        if k:
-            chosen = chosen[~_alike(unit[chosen], self.atoms_, self.dedup_cosine).any(dim=1)]
+        chosen = chosen[~self._known(unit[chosen])]
         if len(chosen) > 1:
             chosen = chosen[distinct_atoms(unit[chosen], self.dedup_cosine)]
         if self.max_atoms is not None:
-            chosen = chosen[: self.max_atoms - k]
-        added = [ids[i] for i in chosen.tolist()]
-        if again := self._taken.intersection(added):
+            chosen = chosen[: self.max_atoms - len(self.atom_ids_)]
+        self._append(unit[chosen], [ids[i] for i in chosen.tolist()])
+
+    def _add_in_turn(
+        self,
+        unit: Float[Tensor, "b d"],
+        badly: Int64[Tensor, " m"],
+        decoded: Float[Tensor, "b d"],
+        ids: list[Hashable],
+        threshold: float,
+    ) -> None:
+        """Append the worst of badly explained rows that resemble no atom, and then that of those it leaves so."""
+        # One sum after another has to leave the digits of the rows' own precision: hence float64.
+        rows, images = nn.functional.normalize(unit[badly].double(), dim=1), decoded[badly].double()
+        products, squares = (rows * images).sum(dim=1), images.square().sum(dim=1)
+        cosines = _cosines(products, squares)
+        # What is asked of vectors are products with rows. Of fewer rows than dimensions, those replace coordinates.
+        few = len(rows) <= rows.shape[1]
+        if few:
+            rows, images = rows @ rows.T, images @ rows.T
+        waiting = torch.ones_like(badly, dtype=torch.bool)
+        while len(badly) and not self.full_:
+            worst = int(cosines.where(waiting, 2).argmin())
+            chosen = badly[worst]
+            self._append(unit[chosen][None], [ids[int(chosen)]])
+            atom = rows[worst]
+            s, p = (atom, images[:, worst]) if few else (rows @ atom, images @ atom)
+            on_top = products + (s - p) * s, squares + s.square() - p.square()
+            cosines = _cosines(*on_top)
+            alone = s.abs() > cosines
+            products, squares = (values.where(~alone, s.square()) for values in on_top)
+            cosines = cosines.where(~alone, s.abs())
+            amounts = s - p.where(~alone, 0)
+            images[alone] = 0
+            images.addr_(amounts, atom)
+
+            waiting &= (1 - cosines > threshold) & (s.abs() <= self.dedup_cosine)
+            waiting[worst] = False
+            if 2 * int(waiting.sum()) <= len(waiting):  # the others are not worth their sums any more
+                badly, rows, images = badly[waiting], rows[waiting], images[waiting]
+                products, squares, cosines = products[waiting], squares[waiting], cosines[waiting]
+                if few:
+                    rows, images = rows[:, waiting], images[:, waiting]
+                waiting = waiting[waiting]
+
+    def _known(self, unit: Float[Tensor, "m d"]) -> Bool[Tensor, " m"]:
+        """Whether rows are too much like an atom."""
+        atoms = self.atoms_
+        blocks = unit.split(max(1, _BLOCK // max(1, len(atoms))))
+        return torch.cat([_alike(block, atoms, self.dedup_cosine).any(dim=1) for block in blocks])
+
+    def _append(self, atoms: Float[Tensor, "m d"], ids: list[Hashable]) -> None:
+        """Make rows atoms."""
+        if again := self._taken.intersection(ids):
             raise ValueError(f"ids: {next(iter(again))!r} is that of an atom already, and comes again with another row")
-        if k + len(added) > len(self._storage):  # doubled, so that growing costs no more than the atoms themselves
-            larger = unit.new_empty(max(2 * k, k + len(added)), unit.shape[1])
+        k = len(self.atom_ids_)
+        if k + len(atoms) > len(self._storage):  # doubled, so that growing costs no more than the atoms themselves
+            larger = atoms.new_empty(max(2 * k, k + len(atoms)), atoms.shape[1])
             larger[:k] = self.atoms_
             self._storage = larger
-        self._storage[k : k + len(added)] = unit[chosen]
-        self.atom_ids_ += added
-        self._taken.update(added)
-        return len(added)
+        self._storage[k : k + len(atoms)] = atoms
+        self.atom_ids_ += ids
+        self._taken.update(ids)
 
     def _threshold(self, d: int) -> float:
         """The threshold of the error, after checking every parameter."""
@@ -528,6 +571,11 @@ def _unit(rows: Tensor, name: str) -> Tensor:
 def _alike(unit: Tensor, others: Tensor, cosine: float) -> Bool[Tensor, "m k"]:
     """Whether unit rows are too much alike; at a cosine of 1, whether they are the same up to sign and rounding."""
     return (unit @ others.T).abs() > min(cosine, 1 - _ROUNDING * torch.finfo(unit.dtype).eps)
+
+
+def _cosines(products: Float[Tensor, " m"], squares: Float[Tensor, " m"]) -> Float[Tensor, " m"]:
+    """Of x of length 1 and x̂, by <x, x̂> and |x̂|²; 0 where x̂ is 0."""
+    return (products * squares.rsqrt()).where(squares > 0, 0)
 
 
 def _frequent_rows(rows: Tensor, at_least: int) -> Int64[Tensor, " m"]:
