@@ -39,6 +39,8 @@ bench: $(READY) ## measure speed and memory, and print the tables of docs/benchm
 	$(BIN)/python benchmarks/evaluation.py
 	$(BIN)/python benchmarks/metrics.py
 	$(BIN)/python benchmarks/bias.py
+	$(BIN)/python benchmarks/alignment.py
+	$(BIN)/python benchmarks/dictionaries.py
 
 clean: ## remove what the targets made
 	rm -rf $(VENV) site runs .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -26,7 +26,7 @@ from latentia.report.separation.run import SeparationRun, read_separation_run
 PICTURE = Path(__file__).parent / "assets" / "separation.png"
 
 # Pixels of a screen, each of which becomes two by two of the picture. A README is shown at about this width.
-WIDTH, HEIGHT = 1000, 800
+WIDTH, HEIGHT, MARGIN = 1000, 800, 16
 
 # A picture cannot be scrolled, hovered or searched: leave out what serves only that, and draw the rest closer together,
 # with the names of classes beside their samples instead of over them.
@@ -78,8 +78,8 @@ def photograph(document: str, picture: Path, section: str | None = None) -> None
             view.wait_for_timeout(1000)
             box = chosen.bounding_box()
             assert box is not None
-            top = box["y"] + float(view.evaluate("window.scrollY"))
-            clip = {"x": 0.0, "y": top, "width": float(WIDTH), "height": min(box["height"], HEIGHT)}
+            top = box["y"] + float(view.evaluate("window.scrollY")) - MARGIN
+            clip = {"x": 0.0, "y": top, "width": float(WIDTH), "height": min(box["height"] + 2 * MARGIN, HEIGHT)}
             view.screenshot(path=picture, full_page=True, clip=clip)  # type: ignore[arg-type]
         browser.close()
     # 256 colours, dithered, look the same, and take two thirds of the bytes.
