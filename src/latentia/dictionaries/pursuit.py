@@ -141,7 +141,8 @@ def matching_pursuit(
 
     n, k = len(x), len(atoms)
     gram = None
-    if not orthogonal and k < n * n_nonzero and k * k * atoms.element_size() <= _LARGEST_GRAM:
+    # It costs k² d and saves n n_nonzero k d, but its rows have to be fetched; about here the two are even.
+    if not orthogonal and 2 * k < n * n_nonzero and k * k * atoms.element_size() <= _LARGEST_GRAM:
         gram = atoms @ atoms.T
     indices = x.new_zeros(n, n_nonzero, dtype=torch.long)
     values = x.new_zeros(n, n_nonzero)
