@@ -128,6 +128,19 @@ def test_the_page_shows_what_was_measured(tmp_path: Path) -> None:
         assert text in page
 
 
+def test_the_page_shows_arms_with_numbers_and_settings_of_their_own(tmp_path: Path) -> None:
+    def cell_of_its_own(arm: str, setting: Any, seed: int, settings: Any) -> dict[str, float]:
+        return {"score": float(seed)} | ({"atoms": 64.0} if arm == "new" else {})
+
+    arms = {"new": [{"similarity": "cosine", "center": True, "threshold": 0.1}], "old": [{}]}
+    found = run_claim(claim(arms=arms, cell=cell_of_its_own), "quick", tmp_path / "run")
+    (tmp_path / "known.json").write_text(json.dumps(found))
+    page = claims_page(read_results(tmp_path))
+    assert "| new | similarity cosine, center True, threshold 0.1 | 2.000" in page and "| 64.000 [" in page
+    (old,) = [line for line in page.splitlines() if line.startswith("| old | –")]
+    assert old.endswith("| – |")
+
+
 def test_files_that_are_no_results_are_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no folder"):
         read_results(tmp_path / "nothing")

@@ -67,10 +67,10 @@ def claims_page(results: list[dict[str, Any]]) -> str:
 
 def _section(result: Mapping[str, Any]) -> str:
     claim, environment = result["claim"], result["environment"]
-    names = list(next(iter(result["cells"].values()))[0])
+    names = dict.fromkeys(name for cells in result["cells"].values() for name in cells[0])
     shown = [name for name in names if name not in ("validation", "seconds")]
     arms = [
-        [arm, _setting(result["chosen"][arm]), *(_interval(_mean([cell[name] for cell in cells])) for name in shown)]
+        [arm, _setting(result["chosen"][arm]), *(_over_seeds(cells, name) for name in shown)]
         for arm, cells in result["cells"].items()
     ]
     comparisons = [
@@ -110,6 +110,11 @@ def _validation(result: Mapping[str, Any]) -> str:
     return f"<details markdown><summary>What the settings were chosen from</summary>\n\n{table}\n</details>\n"
 
 
+def _over_seeds(cells: list[dict[str, float]], name: str) -> str:
+    """Mean and interval; a dash for what an arm has no number of."""
+    return _interval(_mean([cell[name] for cell in cells])) if name in cells[0] else "–"
+
+
 def _mean(values: list[float]) -> Mapping[str, float]:
     if not all(abs(value) < float("inf") for value in values):
         return {"mean": fmean(values), "low": float("nan"), "high": float("nan")}
@@ -122,7 +127,8 @@ def _interval(value: Mapping[str, Any], signed: bool = False) -> str:
 
 
 def _setting(setting: Mapping[str, Any]) -> str:
-    return ", ".join(f"{_words(name)} {value:g}" for name, value in setting.items()) or "–"
+    values = {name: f"{value:g}" if type(value) in (int, float) else str(value) for name, value in setting.items()}
+    return ", ".join(f"{_words(name)} {value}" for name, value in values.items()) or "–"
 
 
 def _words(name: str) -> str:
