@@ -166,6 +166,8 @@ def test_view_opens_what_it_read(
         (["table.parquet", "--labels", "d0"], "continuous"),
         (["digits.npz", "--sources", "y,z"], "no array or column 'z'"),
         (["codes.npy", "--against", "few.npy"], "the same 150 samples, got 7"),
+        (["codes.npy", "--against", "two.npz", "--against-values", "c"], "no array or column 'c'"),
+        (["codes.npy", "--against-values", "a"], "--against-values is about --against"),
         (["few.npy"], "at least 8 samples"),
         (["codes.npy", "--confidence", "95"], "--confidence"),
         (["codes.npy", "--subsamples", "1"], "--subsamples"),

@@ -30,6 +30,7 @@ def measure(
     values: Annotated[
         str | None, typer.Option(help="array of embeddings, or what their columns begin with", show_default="found out")
     ] = None,
+    against_values: Annotated[str | None, typer.Option(help="the same of --against", show_default="found out")] = None,
     model: Annotated[
         str | None,
         typer.Option(help="instead of FILE: Hugging Face id or folder of a classifier", metavar="ID|FOLDER"),
@@ -52,6 +53,8 @@ def measure(
         raise ValueError("give either FILE, or else both --model and --data")
     if file is None and (labels or sources or values):
         raise ValueError("--labels, --sources and --values are about FILE; with --model, labels are those of --data")
+    if against is None and against_values:
+        raise ValueError("--against-values is about --against")
     if model is None and layer:
         raise ValueError("--layer is about --model, not about FILE")
     from rich.console import Console
@@ -75,7 +78,7 @@ def measure(
     notes, other = found.notes, None
     if against is not None:
         with console.status("reading"):
-            other = read_latents(against)
+            other = read_latents(against, values=against_values)
         notes += tuple(f"{against}: {note}" for note in (*other.notes, *other_labels(found, other)))
     for note in notes:
         say(console, f"note     {note}")
