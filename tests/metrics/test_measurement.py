@@ -220,6 +220,12 @@ def test_progress_is_told_before_each_and_at_the_end() -> None:
     assert list(done) == list(range(len(told))) and set(total) == {len(told) - 1}
 
 
+@pytest.mark.usefixtures("unchecked")
+def test_a_topic_that_there_is_not_is_named() -> None:
+    with pytest.raises(ValueError, match=r"topics must be among dimensions, .*, similarity, got speed"):
+        measure(VALUES, topics=["speed"])  # type: ignore[list-item]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -235,7 +241,6 @@ def test_progress_is_told_before_each_and_at_the_end() -> None:
         ({"against": OTHER * np.inf}, "against must be finite"),
         ({"confidence": 95}, "confidence must be between 0 and 1, got 95"),
         ({"subsamples": 1}, "subsamples must be at least 2, got 1"),
-        ({"topics": ["speed"]}, "topics must be among dimensions, .*, similarity, got speed"),
     ],
 )
 def test_mistakes_are_named(arguments: dict[str, Any], words: str) -> None:

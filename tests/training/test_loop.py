@@ -102,10 +102,14 @@ def test_a_killed_training_resumes_to_the_same_result(tmp_path: Path) -> None:
     assert again == whole_history
 
 
-def test_an_interrupt_reaches_the_caller_and_leaves_the_handler_in_place(tmp_path: Path) -> None:
+def test_an_interrupt_reaches_the_caller_and_leaves_the_handler_in_place(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     def interrupt(*_: object) -> None:
         os.kill(os.getpid(), signal.SIGINT)
 
+    started_with = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, started_with))
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         fit(

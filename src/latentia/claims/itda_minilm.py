@@ -153,6 +153,6 @@ CLAIM = Claim(
         "quick": Budget(
             seeds=2, tuning_seeds=0, settings=SETTINGS | {"texts": 300, "tokens": 2000, "times": 10, "atoms": 256}
         ),
-        "full": Budget(seeds=3, settings=SETTINGS),
+        "full": Budget(seeds=5, settings=SETTINGS),
     },
 )
