@@ -274,7 +274,6 @@ class Latents:
             OSError: if the file cannot be written.
             ValueError: if ids and strings take more than the 100 MB that safetensors grants to metadata.
         """
-        path = Path(path)
         tensors = {"values": self.values.detach().cpu().contiguous()}
         columns: dict[str, object] = {"mask": self.mask, "labels": self.labels}
         columns |= {f"attributes.{name}": column for name, column in self.attributes.items()}
@@ -286,18 +285,7 @@ class Latents:
         header = json.dumps({"version": _VERSION, "ids": self.ids, "attributes": strings})
         if len(json.dumps(header)) > _LARGEST_HEADER:
             raise ValueError("ids and attributes hold more text than the 100 MB that a safetensors file can")
-
-        partial = path.with_name(f"{path.name}.partial")
-        partial.touch()
-        permissions = partial.stat().st_mode
-        try:
-            save_file(tensors, partial, metadata={_HEADER: header})
-            partial.chmod(permissions)  # safetensors would let nobody but the owner read it
-            partial.replace(path)
-        except SafetensorError as error:
-            raise OSError(f"{path} cannot be written: {error}") from error
-        finally:
-            partial.unlink(missing_ok=True)
+        write_tensors(tensors, Path(path), {_HEADER: header})
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> "Latents":
@@ -544,3 +532,22 @@ def _describe(value: Tensor | tuple[str, ...]) -> str:
     if isinstance(value, tuple):
         return "str"
     return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
+
+
+def write_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file, whole or not at all, that whoever may read new files can read.
+
+    Raises:
+        OSError: if the file cannot be written.
+    """
+    partial = path.with_name(f"{path.name}.partial")
+    partial.touch()
+    permissions = partial.stat().st_mode
+    try:
+        save_file(dict(tensors), partial, metadata=dict(metadata))
+        partial.chmod(permissions)  # safetensors would let nobody but the owner read it
+        partial.replace(path)
+    except SafetensorError as error:
+        raise OSError(f"{path} cannot be written: {error}") from error
+    finally:
+        partial.unlink(missing_ok=True)

@@ -525,6 +525,12 @@ class TestSaving:
                 ITDA.load(path)
 
 
+def test_others_may_read_what_is_saved(tmp_path: Path) -> None:
+    ITDA(1, 0).fit(torch.eye(2)).save(tmp_path / "made")
+    (tmp_path / "other").touch()
+    assert len({path.stat().st_mode for path in tmp_path.iterdir()}) == 1
+
+
 @parametrize_with_checks(
     [ITDA(n_nonzero=1)],
     expected_failed_checks=lambda estimator: {"check_estimators_dtypes": "its data have a row of zeros"},

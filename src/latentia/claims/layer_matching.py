@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from latentia.claims.claim import Setting
+from latentia.metrics import linear_cka, svcca
 
 __all__ = ["ARMS", "COMPARISONS", "cell"]
 
@@ -59,21 +60,19 @@ def cell(arm: str, setting: Setting, seed: int, settings: Setting) -> dict[str, 
         `matched`, the share of blocks whose most similar one is the right one; `validation`, the same; `accuracy` of
         the networks; and of dictionaries, the numbers of atoms in the first and the last block.
     """
+    from latentia.dictionaries import dictionary_jaccard, layer_matching
+
     first, second, accuracy = _networks(
         seed, settings["data"], settings["samples"], settings["epochs"], settings["tokens"]
     )
     numbers = {"accuracy": accuracy}
     if "jaccard" in arm or arm == "sizes":
-        from latentia.dictionaries import dictionary_jaccard
-
         dictionaries = [[_dictionary(block, setting) for block in network] for network in (first, second)]
         numbers |= {"first": len(dictionaries[0][0].atom_ids_), "last": len(dictionaries[0][-1].atom_ids_)}
         alike = _difference_of_sizes if arm == "sizes" else dictionary_jaccard
         similarity = _similarities(alike, *dictionaries)
     else:
         similarity = _similarities(_MEASURES[arm], first, second)
-    from latentia.dictionaries import layer_matching
-
     matched = (layer_matching(similarity) + layer_matching(similarity.T)) / 2
     return numbers | {"matched": matched, "validation": matched}
 
@@ -95,18 +94,6 @@ def _difference_of_sizes(a: Any, b: Any) -> float:
     return -abs(log(len(a.atom_ids_)) - log(len(b.atom_ids_)))
 
 
-def _cka(a: Tensor, b: Tensor) -> Tensor:
-    from latentia.metrics import linear_cka
-
-    return linear_cka(a, b)
-
-
-def _svcca(a: Tensor, b: Tensor) -> Tensor:
-    from latentia.metrics import svcca
-
-    return svcca(a, b)
-
-
 def _relative(a: Tensor, b: Tensor) -> Tensor:
     from latentia.alignment import matched_cosine, relative_projection
 
@@ -115,8 +102,8 @@ def _relative(a: Tensor, b: Tensor) -> Tensor:
 
 
 _MEASURES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "linear CKA": _cka,
-    "SVCCA": _svcca,
+    "linear CKA": linear_cka,
+    "SVCCA": svcca,
     "relative similarity": _relative,
 }
 

@@ -222,10 +222,10 @@ def _save(found: "Explanation", path: Path) -> None:
     if found.method == "itda":
         found.dictionary.save(path)
         return
-    from safetensors.torch import save_file
+    from latentia.latents import write_tensors
 
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in found.dictionary.state_dict().items()}
-    save_file(state, path, metadata={"k": str(found.n_nonzero), "activation": found.dictionary.activation})
+    write_tensors(state, path, {"k": str(found.n_nonzero), "activation": found.dictionary.activation})
 
 
 def _table(found: "Explanation") -> "Table":

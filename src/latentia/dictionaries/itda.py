@@ -44,7 +44,6 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from jaxtyping import Bool, Float, Int64  # noqa: E402
 from safetensors import SafetensorError, safe_open  # noqa: E402
-from safetensors.torch import save_file  # noqa: E402
 from sklearn.base import BaseEstimator, TransformerMixin  # noqa: E402
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
@@ -56,7 +55,7 @@ from latentia.dictionaries.pursuit import (  # noqa: E402
     decode,
     matching_pursuit,
 )
-from latentia.latents import Latents  # noqa: E402
+from latentia.latents import Latents, write_tensors  # noqa: E402
 from latentia.metrics.arrays import Array, checked, on_tensors  # noqa: E402
 
 __all__ = ["ITDA", "AtomDictionary", "cosine_error", "distinct_atoms"]
@@ -349,7 +348,6 @@ class ITDA(TransformerMixin, BaseEstimator):
             OSError: if the file cannot be written.
         """
         check_is_fitted(self, "n_features_in_")
-        path = Path(path)
         state = {
             "version": _VERSION,
             "parameters": self.get_params(),
@@ -358,14 +356,7 @@ class ITDA(TransformerMixin, BaseEstimator):
             "n_samples_seen": self.n_samples_seen_,
             "growth": self.growth_,
         }
-        partial = path.with_name(f"{path.name}.partial")
-        try:
-            save_file({"atoms": self.atoms_.cpu().contiguous()}, partial, metadata={_HEADER: json.dumps(state)})
-            partial.replace(path)
-        except SafetensorError as error:
-            raise OSError(f"{path} cannot be written: {error}") from error
-        finally:
-            partial.unlink(missing_ok=True)
+        write_tensors({"atoms": self.atoms_.cpu().contiguous()}, Path(path), {_HEADER: json.dumps(state)})
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> "ITDA":
