@@ -107,8 +107,10 @@ class TestMatchingPursuit:
         monkeypatch.setattr(pursuit, "_BLOCK", 1)
         for way, expected in once.items():  # one vector at a time
             torch.testing.assert_close(dense(*matching_pursuit(x, atoms, 6, orthogonal=way), 25), expected)
-        monkeypatch.setattr(pursuit, "_LARGEST_GRAM", 0)
+        monkeypatch.setattr(pursuit, "LARGEST_GRAM", 0)
         torch.testing.assert_close(dense(*matching_pursuit(x, atoms, 6), 25), once[False])
+        at_hand = matching_pursuit(x, atoms, 6, gram=atoms @ atoms.T)
+        torch.testing.assert_close(dense(*at_hand, 25), once[False])
 
     @pytest.mark.parametrize("orthogonal", [False, True])
     def test_scale_and_rotation(self, orthogonal: bool) -> None:
@@ -162,6 +164,7 @@ class TestMatchingPursuit:
         [
             ({"n_nonzero": 0}, "n_nonzero must be from 1 to the number of atoms, 9, got 0"),
             ({"n_nonzero": 10}, "got 10"),
+            ({"gram": torch.eye(8)}, r"gram must be \(9, 9\) for 9 atoms, got \(8, 8\)"),
             ({"tol": 1.0}, "tol must be from 0 to below 1"),
             ({"tol": float("nan")}, "tol must be"),
             ({"atoms": unit(9, 4)}, "equally wide, got 5 and 4 columns"),

@@ -48,6 +48,7 @@ from sklearn.base import BaseEstimator, TransformerMixin  # noqa: E402
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
+from latentia.dictionaries.growing import GrowingAtoms  # noqa: E402
 from latentia.dictionaries.overlap import sample_id, sample_ids  # noqa: E402
 from latentia.dictionaries.pursuit import (  # noqa: E402
     SparseCodes,
@@ -163,7 +164,8 @@ class ITDA(TransformerMixin, BaseEstimator):
     Activations are arrays, tensors or `Latents`, of vectors (n, d) or tokens (n, t, d); padding, by their mask, is left
     out. Only directions count, so rows are taken at unit length. The same activations in the same batches give the same
     dictionary. A batch of b rows takes O(L0 b k d) time, and batch-sequential mode O(m min(m, d)) for each atom that it
-    adds, of m rows that are explained badly; memory is that of the atoms and a few batches.
+    adds, of m rows that are explained badly; memory is that of the atoms, a few batches, and up to 256 MB for inner
+    products of the atoms.
 
     Args:
         n_nonzero: most atoms L0 that make up a vector. While there are fewer atoms, as many as there are.
@@ -218,9 +220,9 @@ class ITDA(TransformerMixin, BaseEstimator):
     @property
     def atoms_(self) -> Float[Tensor, "k d"]:
         """The atoms, of unit length, in the order in which they were added."""
-        if not hasattr(self, "_storage"):
+        if not hasattr(self, "_growing"):
             raise AttributeError("this ITDA has no atoms yet: call fit or partial_fit")
-        return self._storage[: len(self.atom_ids_)]
+        return self._growing.atoms
 
     @property
     def full_(self) -> bool:
@@ -265,7 +267,7 @@ class ITDA(TransformerMixin, BaseEstimator):
             self.partial_fit(batch)
             if self.full_:
                 break
-        if not hasattr(self, "_storage"):
+        if not hasattr(self, "_growing"):
             raise ValueError("batches yielded nothing; an iterator that was used before is empty")
         return self._finished()
 
@@ -376,7 +378,7 @@ class ITDA(TransformerMixin, BaseEstimator):
             if state["version"] > _VERSION:
                 raise ValueError(f"it has version {state['version']} of the format, known is {_VERSION}")
             itda = cls(**state["parameters"])
-            itda._storage, itda.n_features_in_ = atoms, atoms.shape[1]
+            itda._growing, itda.n_features_in_ = GrowingAtoms(atoms), atoms.shape[1]
             itda.atom_ids_ = [sample_id(item) for item in state["atom_ids"]]
             itda._taken = set(itda.atom_ids_)
             itda.n_seen_, itda.n_samples_seen_ = state["n_seen"], state["n_samples_seen"]
@@ -388,7 +390,7 @@ class ITDA(TransformerMixin, BaseEstimator):
         return itda
 
     def _reset(self) -> None:
-        for name in ("_storage", "atom_ids_", "n_seen_", "n_samples_seen_", "growth_", "n_features_in_"):
+        for name in ("_growing", "atom_ids_", "n_seen_", "n_samples_seen_", "growth_", "n_features_in_"):
             if hasattr(self, name):
                 delattr(self, name)
 
@@ -440,9 +442,9 @@ class ITDA(TransformerMixin, BaseEstimator):
         if not hasattr(self, "n_features_in_"):
             self.n_features_in_ = values.shape[-1]
             self.atom_ids_, self.growth_, self.n_seen_, self.n_samples_seen_ = [], [], 0, 0
-            self._storage = unit.new_empty(0, values.shape[-1])
+            self._growing = GrowingAtoms(unit[:0])
             self._taken: set[Hashable] = set()
-        unit = unit.to(self._storage)
+        unit = unit.to(self.atoms_)
         if len(unit):
             self._grow(rows, unit, row_ids, threshold)
         self.n_seen_ += len(unit)
@@ -459,7 +461,11 @@ class ITDA(TransformerMixin, BaseEstimator):
         if self.full_:
             return
 
-        decoded = self.to_torch()(unit)
+        atoms = self.atoms_
+        n_nonzero = min(self.n_nonzero, len(atoms))
+        gram = None if self.orthogonal else self._growing.gram()
+        codes = matching_pursuit(unit, atoms, n_nonzero, orthogonal=self.orthogonal, gram=gram)
+        decoded = decode(*codes, atoms)
         errors = cosine_error(unit, decoded)
         threshold = max(threshold, _ROUNDING * torch.finfo(unit.dtype).eps)
         badly = (errors > threshold).nonzero()[:, 0]
@@ -530,12 +536,7 @@ class ITDA(TransformerMixin, BaseEstimator):
         """Make rows atoms."""
         if again := self._taken.intersection(ids):
             raise ValueError(f"ids: {next(iter(again))!r} is that of an atom already, and comes again with another row")
-        k = len(self.atom_ids_)
-        if k + len(atoms) > len(self._storage):  # doubled, so that growing costs no more than the atoms themselves
-            larger = atoms.new_empty(max(2 * k, k + len(atoms)), atoms.shape[1])
-            larger[:k] = self.atoms_
-            self._storage = larger
-        self._storage[k : k + len(atoms)] = atoms
+        self._growing.append(atoms)
         self.atom_ids_ += ids
         self._taken.update(ids)
 
