@@ -1,7 +1,6 @@
 import json
 import re
 from collections.abc import Callable, Iterator
-from html import unescape
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pages import figures_of, rows_below, text_of
 from rich.console import Console
 
 from latentia import Latents
@@ -58,34 +58,6 @@ def written(compared: SpaceComparison, tmp_path_factory: pytest.TempPathFactory)
         notes=[f"Labels are {HOSTILE}."],
         command=f"latentia align '{HOSTILE}'",
     )
-
-
-def text_of(page: Path) -> str:
-    """The words of a page, without its scripts, markup and figures."""
-    markup = re.sub("<(style|script).*?</\\1>", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
-    return re.sub(r"\s+", " ", unescape(re.sub("<[^>]*>", " ", markup)))
-
-
-def tables_of(page: Path) -> dict[str, list[list[str]]]:
-    """By caption, the cells of each row, with a line for each piece of markup in a cell."""
-    tables = {}
-    for whole in re.findall("<table>.*?</table>", page.read_text(encoding="utf-8"), flags=re.DOTALL):
-        caption, *rows = re.findall("<(?:caption|tr)>(.*?)</(?:caption|tr)>", whole, flags=re.DOTALL)
-        cells = [re.findall("<t[hd][^>]*>(.*?)</t[hd]>", row, flags=re.DOTALL) for row in rows]
-        texts = [[unescape(re.sub("(<[^>]*>)+", "\n", cell)).strip() for cell in row] for row in cells]
-        tables[unescape(re.sub("<[^>]*>", "", caption))] = texts
-    return tables
-
-
-def starting(page: Path, words: str) -> list[list[str]]:
-    """The rows of the only table whose caption starts so, below its head."""
-    (found,) = [rows for caption, rows in tables_of(page).items() if caption.startswith(words)]
-    return found[1:]
-
-
-def figures_of(page: Path) -> list[dict[str, Any]]:
-    blocks = re.findall('<script type="application/json">(.*?)</script>', page.read_text(encoding="utf-8"))
-    return [json.loads(block) for block in blocks]
 
 
 def page_of(comparison: SpaceComparison, folder: Path, **options: Any) -> Path:
@@ -153,16 +125,16 @@ def test_tables_for_the_terminal(compared: SpaceComparison) -> None:
 def test_the_numbers_on_the_page_are_those_that_were_found(written: Path, compared: SpaceComparison) -> None:
     for direction, words in ((compared.forward, "small to large"), (compared.backward, "large to small")):
         _, rows = route_rows(direction, compared.k)
-        shown = starting(written, f"Ways from {words}, on 30 test samples; below each number its 95% interval.")
+        shown = rows_below(written, f"Ways from {words}, on 30 test samples; below each number its 95% interval.")
         assert shown == [
             [f"{name}\n{about}", *("\n".join(scores.get(s, ("–", ""))).strip() for s in ("fvu", "top1", "accuracy"))]
             for name, about, scores in rows
         ]
-        rest = starting(written, f"The other scores of ways from {words}")
+        rest = rows_below(written, f"The other scores of ways from {words}")
         assert len(rest) == len(rows) - 1 and len(rest[0]) == 5  # of the second space itself there are no others
     words = text_of(written)
     assert "120 samples in two spaces: small, of 4 dimensions, and large, of 6." in words
-    assert starting(written, "Two dictionaries") == [
+    assert rows_below(written, "Two dictionaries") == [
         ["atoms of small", "12"],
         ["atoms of large", "13"],
         ["shared, of all atoms of either (Jaccard)", "0.310"],
@@ -207,14 +179,14 @@ def test_the_curve_holds_its_points(written: Path, compared: SpaceComparison) ->
         points = [point for point in compared.curve if point.route == route]
         assert trace["x"] == [point.anchors for point in points]
         assert trace["y"] == pytest.approx([getattr(point, score) for point in points], rel=1e-4)
-    assert len(starting(written, "By number of anchors")) == len(compared.curve)
+    assert len(rows_below(written, "By number of anchors")) == len(compared.curve)
 
 
 def test_neighbours_are_the_nearest_by_angle(written: Path, compared: SpaceComparison) -> None:
     rows, middle = compared.split.test, compared.forward.middle
     own, moved = B.values[rows] - middle, compared.forward.translated - middle
     cosines = torch.nn.functional.normalize(moved) @ torch.nn.functional.normalize(own).T
-    listed = starting(written, "Some test samples of small")
+    listed = rows_below(written, "Some test samples of small")
     assert len(listed) == 8
     for i, (name, place, *near) in enumerate(listed):
         order = cosines[i].argsort(descending=True).tolist()

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from pages import figures_of
 from torch import Tensor
 
 from latentia import Latents
@@ -64,11 +65,6 @@ def atoms_of(page: Path) -> dict[int, str]:
 
 def words_of(markup: str) -> str:
     return re.sub(r"\s+", " ", unescape(re.sub("<[^>]*>", " ", markup))).strip()
-
-
-def figures_of(page: Path) -> list[dict[str, Any]]:
-    blocks = re.findall('<script type="application/json">(.*?)</script>', page.read_text(encoding="utf-8"))
-    return [json.loads(block) for block in blocks]
 
 
 def test_nothing_out_of_the_data_becomes_markup(written: Path) -> None:
@@ -169,10 +165,10 @@ def test_images_have_a_frame_around_the_patch_of_a_token(side: int, bytewise: bo
     inputs = Inputs(images=images, tokens=5)
     page = write_explanation_report(found, inputs, tmp_path / "a.html", title="Images")
     assert body(page).count("data:image/png") > len(found.atoms)
-    from latentia.report.dictionary import _drawn
+    from latentia.report.dictionary.atoms import drawn
 
-    assert not _drawn(inputs, 0, 0).any() and not _drawn(inputs, 0, None).any()
-    corner = _drawn(inputs, 0, 4)
+    assert not drawn(inputs, 0, 0).any() and not drawn(inputs, 0, None).any()
+    corner = drawn(inputs, 0, 4)
     framed = (corner[0] == 255).nonzero()
     half = corner.shape[1] // 2
     assert framed.amin(dim=0).tolist() == [half, half] and framed.amax(dim=0).tolist() == [2 * half - 1] * 2

@@ -2,13 +2,13 @@ import io
 import json
 import re
 from collections.abc import Callable
-from html import unescape
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from pages import figures_of, rows_below, tables_of, text_of
 from rich.console import Console
 from sklearn.datasets import load_digits
 
@@ -66,35 +66,6 @@ def written(
         notes=[f"Labels are {HOSTILE}."],
         command=f"latentia measure '{HOSTILE}'",
     )
-
-
-def text_of(page: Path) -> str:
-    """The words of a page, without its scripts, markup and figures."""
-    markup = re.sub("<(style|script).*?</\\1>", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
-    return re.sub(r"\s+", " ", unescape(re.sub("<[^>]*>", " ", markup)))
-
-
-def tables_of(page: Path) -> dict[str, list[list[str]]]:
-    """By caption, the cells of each row, with a line for each piece of markup in a cell."""
-    tables = {}
-    for whole in re.findall("<table>.*?</table>", page.read_text(encoding="utf-8"), flags=re.DOTALL):
-        caption, *rows = re.findall("<(?:caption|tr)>(.*?)</(?:caption|tr)>", whole, flags=re.DOTALL)
-        cells = [re.findall("<t[hd][^>]*>(.*?)</t[hd]>", row, flags=re.DOTALL) for row in rows]
-        texts = [[unescape(re.sub("(<[^>]*>)+", "\n", cell)).strip() for cell in row] for row in cells]
-        tables[unescape(re.sub("<[^>]*>", "", caption))] = texts
-    return tables
-
-
-def starting(tables: dict[str, list[list[str]]], words: str) -> list[list[str]]:
-    """The rows of the only table whose caption starts so, below its head."""
-    (found,) = [rows for caption, rows in tables.items() if caption.startswith(words)]
-    return found[1:]
-
-
-def figures_of(page: Path) -> list[dict[str, Any]]:
-    """The descriptions of the spectrum, the map and the histogram."""
-    blocks = re.findall('<script type="application/json">(.*?)</script>', page.read_text(encoding="utf-8"))
-    return [json.loads(block) for block in blocks]
 
 
 def points_of(figure: dict[str, Any], axis: str = "x") -> np.ndarray:
@@ -182,7 +153,7 @@ def test_the_numbers_on_the_page_are_those_that_were_measured(written: Path, mea
     assert f"effective rank {rank} of 64 dimensions are used ({bounds})" in words
     assert "150 samples of 64 dimensions, in 10 classes; and the same samples in a space of 8 dimensions." in words
     assert "Wilson's interval" in words and "its 95% interval" in words
-    methods = starting(tables, "How each interval was made")
+    methods = rows_below(written, "How each interval was made")
     assert {method for _, method in methods} == {found.estimate.method for found in measured if found.estimate}
 
 
@@ -289,8 +260,7 @@ def test_without_labels_there_is_one_colour_and_no_class(digits: Latents, tmp_pa
     assert not trace["showlegend"] and len(trace["x"]) == 150 and trace["customdata"][0][2] == ""
     names = {name for _, name, _ in trace["customdata"]}
     assert names == {f"sample {i}" for i in range(150)}
-    tables = tables_of(page)
-    assert all(len(row) == 2 for row in starting(tables, "The strongest hubs"))
+    assert all(len(row) == 2 for row in rows_below(page, "The strongest hubs"))
     assert "another class" not in text_of(page) and "classes" not in text_of(page)
 
 
@@ -304,10 +274,9 @@ def test_neighbours_are_the_nearest(written: Path, digits: Latents) -> None:
     assert dict(zip(bars["x"], bars["y"], strict=True)) == {
         i: size or None for i, size in enumerate(counts.bincount().tolist())
     }
-    tables = tables_of(written)
     rows = {str(name): i for i, name in enumerate(digits.ids)}
     labels = digits.labels.tolist()
-    hubs = starting(tables, "The strongest hubs")
+    hubs = rows_below(written, "The strongest hubs")
     assert [int(row[1]) for row in hubs] == counts.sort(descending=True).values[:5].tolist()
     for name, count, group, same in hubs:
         hub = rows[name]
@@ -315,7 +284,7 @@ def test_neighbours_are_the_nearest(written: Path, digits: Latents) -> None:
         assert int(count) == len(followers) and group[:5] == NAMES[labels[hub]][:5]
         assert int(same) == sum(labels[i] == labels[hub] for i in followers)
     marked = 0
-    listed = starting(tables, "Some samples")
+    listed = rows_below(written, "Some samples")
     assert len(listed) == 8
     for name, *neighbours in listed:
         i = rows[name.split("\n")[0]]
@@ -346,7 +315,7 @@ def test_a_far_hub_widens_the_bars(tmp_path: Path) -> None:
     page = page_of(values, tmp_path)
     bars = figures_of(page)[2]["data"][0]
     assert len(bars["x"]) <= 60 and sum(size or 0 for size in bars["y"]) == 300
-    assert starting(tables_of(page), "The strongest hubs")[0] == ["sample 7", "299"]
+    assert rows_below(page, "The strongest hubs")[0] == ["sample 7", "299"]
 
 
 def test_samples_that_coincide_have_no_pictures(tmp_path: Path) -> None:
