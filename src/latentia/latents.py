@@ -274,7 +274,7 @@ class Latents:
             OSError: if the file cannot be written.
             ValueError: if ids and strings take more than the 100 MB that safetensors grants to metadata.
         """
-        tensors = {"values": self.values.detach().cpu().contiguous()}
+        tensors = {"values": self.values}
         columns: dict[str, object] = {"mask": self.mask, "labels": self.labels}
         columns |= {f"attributes.{name}": column for name, column in self.attributes.items()}
         for name, column in columns.items():
@@ -534,17 +534,18 @@ def _describe(value: Tensor | tuple[str, ...]) -> str:
     return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
 
 
-def write_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> None:
+def write_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str] | None = None) -> None:
     """Write a safetensors file, whole or not at all, that whoever may read new files can read.
 
     Raises:
         OSError: if the file cannot be written.
     """
+    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     partial = path.with_name(f"{path.name}.partial")
     partial.touch()
     permissions = partial.stat().st_mode
     try:
-        save_file(dict(tensors), partial, metadata=dict(metadata))
+        save_file(whole, partial, metadata=dict(metadata or {}))
         partial.chmod(permissions)  # safetensors would let nobody but the owner read it
         partial.replace(path)
     except SafetensorError as error:

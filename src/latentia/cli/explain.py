@@ -224,8 +224,8 @@ def _save(found: "Explanation", path: Path) -> None:
         return
     from latentia.latents import write_tensors
 
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in found.dictionary.state_dict().items()}
-    write_tensors(state, path, {"k": str(found.n_nonzero), "activation": found.dictionary.activation})
+    metadata = {"k": str(found.n_nonzero), "activation": found.dictionary.activation}
+    write_tensors(found.dictionary.state_dict(), path, metadata)
 
 
 def _table(found: "Explanation") -> "Table":

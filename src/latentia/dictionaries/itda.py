@@ -358,7 +358,7 @@ class ITDA(TransformerMixin, BaseEstimator):
             "n_samples_seen": self.n_samples_seen_,
             "growth": self.growth_,
         }
-        write_tensors({"atoms": self.atoms_.cpu().contiguous()}, Path(path), {_HEADER: json.dumps(state)})
+        write_tensors({"atoms": self.atoms_}, Path(path), {_HEADER: json.dumps(state)})
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> "ITDA":

@@ -22,12 +22,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import latentia
 from latentia.evaluation import mean_interval, paired_difference
-from latentia.latents import Latents
+from latentia.latents import Latents, write_tensors
 from latentia.metrics import scaled_pair_distances
 from latentia.separation.attach import AtomModeling, AtomReading
 from latentia.separation.energy import separation_report
@@ -472,8 +472,7 @@ def _versions() -> dict[str, str]:
 
 def _save(path: Path, tensors: dict[str, Tensor]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Not save_file, which makes files that only their owner can read.
-    path.write_bytes(save({name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}))
+    write_tensors(tensors, path)
 
 
 def _read_json(path: Path) -> Any:

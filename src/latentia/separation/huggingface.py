@@ -16,11 +16,12 @@ from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
 import torch  # noqa: E402
-from safetensors.torch import load_file, save_file  # noqa: E402
+from safetensors.torch import load_file  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments  # noqa: E402
 from transformers.trainer_utils import TrainOutput, get_last_checkpoint  # noqa: E402
 
+from latentia.latents import write_tensors  # noqa: E402
 from latentia.separation.attach import AtomModeling  # noqa: E402
 
 __all__ = ["AtomTrainer"]
@@ -118,8 +119,7 @@ class AtomTrainer(Trainer):
         folder = output_dir or self.args.output_dir
         if self.args.should_save and folder is not None:
             Path(folder).mkdir(parents=True, exist_ok=True)
-            state = {name: value.contiguous() for name, value in self.atoms.state_dict().items()}
-            save_file(state, Path(folder) / FILE)
+            write_tensors(self.atoms.state_dict(), Path(folder) / FILE)
         super().save_model(output_dir, _internal_call)
 
     def create_optimizer(self, *args: Any) -> torch.optim.Optimizer:
