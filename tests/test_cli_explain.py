@@ -96,6 +96,23 @@ def test_a_draw_of_rows_keeps_their_numbers(monkeypatch: pytest.MonkeyPatch, dig
         assert cosine == pytest.approx(1, abs=1e-5)
 
 
+def test_a_table_shows_its_texts(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], digits: np.ndarray
+) -> None:
+    words = [f"<b> row {i}" if i else None for i in range(149)]
+    table = pd.DataFrame({"Title": words, "note": [f"note {i}" for i in range(149)], "e": [*digits[:149].tolist()]})
+    table.to_parquet("table.parquet")
+    assert run(monkeypatch, "table.parquet", "--limit", "100", "--atoms", "9", "--out", "titles") == 0
+    rows = atoms("titles")
+    assert len(rows) == 9 and all(row["source_input"] == (words[int(row["source"])] or "") for row in rows)
+    page = Path("titles/explain.html").read_text(encoding="utf-8")
+    assert "&lt;b&gt; row" in page and "<b> row" not in page and "note 1" not in page
+    assert run(monkeypatch, "table.parquet", "--texts", "note", "--atoms", "9", "--out", "notes") == 0
+    assert all(row["source_input"] == f"note {row['source']}" for row in atoms("notes"))
+    assert run(monkeypatch, "table.parquet", "--texts", "nota") != 0
+    assert "no column 'nota' beside embeddings and labels; it has 'Title', 'note'" in capsys.readouterr().err
+
+
 def test_an_autoencoder_is_trained_and_written(monkeypatch: pytest.MonkeyPatch, digits: np.ndarray) -> None:
     command = ["digits.npz", "--method", "autoencoder", "--n-nonzero", "4", "--atoms", "20", "--epochs", "3"]
     assert run(monkeypatch, *command, "--out", "out") == 0
@@ -184,7 +201,8 @@ def test_pooled_latents_of_a_model_have_no_tokens(
         (["some-model"], "some-model is no file of embeddings (.npy, .npz"),
         (["bare.npy", "--data", "digits"], "are about a model, and bare.npy is a file"),
         (["bare.npy", "--tokens"], "are about a model, and bare.npy is a file"),
-        (["some-model", "--data", "digits", "--labels", "y"], "--values and --labels are about a file"),
+        (["some-model", "--data", "digits", "--labels", "y"], "--values, --labels and --texts are about a file"),
+        (["bare.npy", "--texts", "text"], "no column 'text' beside embeddings and labels; it has no other column"),
         (["bare.npy", "--device", "abacus"], "device must be 'auto', or one that PyTorch sees here, got 'abacus'"),
         (["bare.npy", "--method", "pca"], "'pca' is not one of 'itda', 'autoencoder'"),
         (["bare.npy", "--n-nonzero", "0"], "--n-nonzero"),

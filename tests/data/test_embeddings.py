@@ -37,7 +37,9 @@ def test_every_format_gives_the_same(kind: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(found.latents.values, VALUES, rtol=1e-6)
     assert found.latents.labels is not None and found.latents.labels.tolist() == ONES.tolist()
     assert found.latents.attributes["animal"].tolist() == [0, 1, 0, 2] * 3  # type: ignore[union-attr]
-    assert found.classes == ("0", "1") and "Labels are 'labels'." in found.notes
+    assert found.classes == ("0", "1") and "Labels are 'labels'." in found.notes and not found.others
+    (rest,) = read_latents(path).others.items()
+    assert rest[0] == "animal" and rest[1].tolist() == NAMES.tolist()
     named = read_latents(path, labels="animal")
     assert named.classes == ("cat", "dog", "owl") and not named.latents.attributes
     assert named.latents.labels is not None and named.latents.labels.tolist() == [0, 1, 0, 2] * 3

@@ -14,6 +14,9 @@ from latentia.cli.sources import CapturedLayer, captured_layer
 from latentia.cli.terminal import progress, say
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy as np
     from rich.console import Console
     from rich.table import Table
 
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
     from latentia.dictionaries.explanation import Explanation
     from latentia.latents import Latents
     from latentia.report.dictionary import Inputs
+
+_TEXTS = ("text", "sentence", "title")
 
 
 class _Method(StrEnum):
@@ -63,6 +68,10 @@ def explain(
         str | None,
         typer.Option(help="array or column of labels, or a .npy file of them", show_default="labels, label or y"),
     ] = None,
+    texts: Annotated[
+        str | None,
+        typer.Option(help="of a file: column or array of texts, to be shown", show_default="text, sentence or title"),
+    ] = None,
     limit: Annotated[int | None, typer.Option(help="use only so many samples, drawn at random", min=1)] = None,
     seed: Annotated[int, typer.Option(help="of the held-out samples, the training and the controls", min=0)] = 0,
     epochs: Annotated[
@@ -86,14 +95,14 @@ def explain(
     if Path(source).suffix.lower() in EMBEDDINGS:
         if data is not None or layer is not None or tokens is not None:
             raise ValueError(f"--data, --layer, --tokens and --pooled are about a model, and {source} is a file")
-        name, latents, inputs, notes = _of_file(console, Path(source), values, labels, limit, seed)
+        name, latents, inputs, notes = _of_file(console, Path(source), values, labels, texts, limit, seed)
     elif data is None:
         raise ValueError(
             f"{source} is no file of embeddings ({', '.join(EMBEDDINGS)}), so it is taken for a model, which needs "
             "--data: a data set to show it"
         )
-    elif values or labels:
-        raise ValueError("--values and --labels are about a file; with a model, labels are those of --data")
+    elif values or labels or texts:
+        raise ValueError("--values, --labels and --texts are about a file; a model has those of --data")
     else:
         captured = captured_layer(console, source, layer, data, limit=limit, device=place)
         name, latents, inputs, notes = _of_model(captured, tokens)
@@ -146,7 +155,13 @@ def explain(
 
 
 def _of_file(
-    console: "Console", file: Path, values: str | None, labels: str | None, limit: int | None, seed: int
+    console: "Console",
+    file: Path,
+    values: str | None,
+    labels: str | None,
+    texts: str | None,
+    limit: int | None,
+    seed: int,
 ) -> tuple[str, "Latents", "Inputs", tuple[str, ...]]:
     """What is explained of a file, and what there is to show of each row."""
     import torch
@@ -155,13 +170,28 @@ def _of_file(
     from latentia.report.dictionary import Inputs
 
     with console.status("reading"):
-        latents, classes, notes = read_latents(file, values=values, labels=labels)
+        latents, classes, notes, others = read_latents(file, values=values, labels=labels)
+    shown = _texts(file, texts, others)
     numbers: tuple[int, ...] = ()
     if limit is not None and limit < len(latents):
         notes += (f"Of {len(latents):,} rows, {limit:,} were drawn at random.",)
         drawn = torch.randperm(len(latents), generator=torch.Generator().manual_seed(seed))[:limit].sort().values
         latents, numbers = latents[drawn], tuple(drawn.tolist())
-    return file.stem, latents, Inputs(latents.labels, classes, numbers=numbers), notes
+        shown = tuple(shown[i] for i in numbers) if shown else ()
+    return file.stem, latents, Inputs(latents.labels, classes, shown, numbers=numbers), notes
+
+
+def _texts(file: Path, name: str | None, columns: "Mapping[str, np.ndarray]") -> tuple[str, ...]:
+    """What the column of texts says of each row; nothing where none is named, and none found."""
+    if name is None:
+        words = {key.lower(): key for key, column in columns.items() if column.dtype.kind in "OU"}
+        name = next((words[key] for key in _TEXTS if key in words), None)
+        if name is None:
+            return ()
+    elif name not in columns:
+        there = f"it has {', '.join(map(repr, columns))}" if columns else "it has no other column"
+        raise ValueError(f"{file} has no column {name!r} beside embeddings and labels; {there} (--texts)")
+    return tuple("" if text is None or text != text else str(text) for text in columns[name].tolist())
 
 
 def _of_model(found: CapturedLayer, tokens: bool | None) -> tuple[str, "Latents", "Inputs", tuple[str, ...]]:

@@ -4,7 +4,7 @@ import json
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -129,14 +129,19 @@ def view(
     ] = None,
     umap: Annotated[bool, typer.Option("--umap", help="let the atlas compute UMAP instead of showing PCA")] = False,
 ) -> None:
-    """Open latents in Embedding Atlas (extra `view`); options that are not listed here are passed on to it."""
+    """Open latents, with all that the file says of each sample, in Embedding Atlas (extra `view`).
+
+    Options that are not listed here are passed on to it.
+    """
     from latentia.data import read_latents
     from latentia.latents import Latents
     from latentia.report.atlas import view as open_atlas
 
     found = read_latents(file, values=values, labels=labels)
-    latents = found.latents
-    if latents.labels is not None:
-        names = [found.classes[index] for index in latents.labels.tolist()]
-        latents = Latents(latents.values, attributes={"class": names})
-    open_atlas(latents, *(options or ()), umap=umap)
+    columns: dict[str, Any] = {}
+    if found.latents.labels is not None:
+        columns["class"] = [found.classes[index] for index in found.latents.labels.tolist()]
+    for name, column in found.others.items():
+        free = name if name not in (*columns, "id", "label", "x", "y", "vector") else f"{name} of the file"
+        columns[free] = column if column.dtype.kind in "fiub" else column.astype(str).tolist()
+    open_atlas(Latents(found.latents.values, attributes=columns), *(options or ()), umap=umap)

@@ -5,6 +5,7 @@ import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,6 +37,8 @@ class FoundLatents(NamedTuple):
     classes: tuple[str, ...]
     """Names of the classes; empty without labels."""
     notes: tuple[str, ...]
+    others: Mapping[str, np.ndarray] = MappingProxyType({})
+    """What else a file has for each sample: columns by name, n entries each, such as texts or dates."""
 
 
 def read_latents(
@@ -140,6 +143,7 @@ def read_latents(
         Latents(found.values, labels=encoded.get(label or ""), attributes={name: encoded[name] for name in sources}),
         classes,
         tuple(notes),
+        {name: np.asarray(c) for name, c in columns.items() if name not in names and np.shape(c) == (len(found),)},
     )
 
 
