@@ -95,6 +95,32 @@ def test_arrays_and_labels_are_named_and_what_comes_is_always_the_same(
     assert aligned() == first
 
 
+def test_rows_are_brought_together_by_their_ids(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], spaces: None
+) -> None:
+    codes, turned, order = np.load("codes.npz"), np.load("turned.npy"), np.random.default_rng(1).permutation(120)
+    ids = np.array([f"s{i}" for i in range(120)])
+    np.savez("first.npz", values=codes["values"], y=codes["y"], ids=ids)
+    np.savez("second.npz", values=turned[order], ids=ids[order])
+    np.savez("some.npz", values=turned[order[:90]], y=codes["y"][order[:90]], ids=ids[order[:90]])
+    np.savez("strangers.npz", values=turned, ids=np.arange(120))
+    assert run(monkeypatch, "align", "first.npz", "second.npz", *QUICK) == 0
+    found = aligned()
+    assert score(found, "fvu") < 1e-9 and score(found, "top1") == 1
+    assert "Rows were brought together by their ids." in found["notes"]
+    assert run(monkeypatch, "align", "first.npz", "some.npz", *QUICK) == 0
+    found = aligned()
+    assert found["n"] == 90 and score(found, "fvu") < 1e-9
+    assert "30 samples whose ids are in one file only were left out." in found["notes"]
+    assert not any("differ" in note for note in found["notes"])  # labels are those of the same samples
+    assert run(monkeypatch, "align", "first.npz", "strangers.npz", *QUICK) != 0
+    assert "no id is in both files: the first has 's0', ..., the other 0, ..." in capsys.readouterr().err
+    assert run(monkeypatch, "measure", "first.npz", "--against", "some.npz", "--subsamples", "2", "--out", "out") == 0
+    similar = json.loads(Path("out/measure.json").read_text(encoding="utf-8"))["measurements"]
+    (cka,) = [one["estimate"] for one in similar if one["name"] == "linear CKA"]
+    assert cka == pytest.approx(1, abs=1e-6)
+
+
 def test_two_layers_of_one_model(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], image_model: Path, tmp_path: Path
 ) -> None:

@@ -168,6 +168,21 @@ def test_a_table_without_header_keeps_its_first_row(tmp_path: Path) -> None:
     np.testing.assert_allclose(read_latents(tmp_path / "numbered.csv").latents.values, VALUES, rtol=1e-6)
 
 
+def test_ids_are_those_that_differ(tmp_path: Path) -> None:
+    numbers = np.arange(12)[::-1] * 7
+    Latents(VALUES, ids=numbers).save(tmp_path / "ours.safetensors")
+    assert read_latents(tmp_path / "ours.safetensors").latents.ids == tuple(numbers.tolist())
+    table = pd.DataFrame(VALUES, columns=["d0", "d1", "d2"])
+    for column, expected in ((numbers, tuple(numbers)), ([f"s{i}" for i in numbers], tuple(f"s{i}" for i in numbers))):
+        table.assign(ID=column).to_csv(tmp_path / "ids.csv", index=False)
+        found = read_latents(tmp_path / "ids.csv")
+        assert found.latents.ids == expected and not found.others and found.latents.values.shape == (12, 3)
+    for column in (ONES, np.where(ONES, np.nan, 1), [None, *"abcdefghijk"]):
+        table.assign(ID=column).to_csv(tmp_path / "no_ids.csv", index=False)
+        found = read_latents(tmp_path / "no_ids.csv")
+        assert found.latents.ids is None and [*found.others] == ["ID"]
+
+
 def test_an_array_of_sources_is_one_source_a_column(tmp_path: Path) -> None:
     factors = np.stack([ONES, np.arange(12) % 3], axis=1)
     np.savez(tmp_path / "codes.npz", z=VALUES, factors=factors, animal=NAMES)

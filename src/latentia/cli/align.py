@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from latentia.cli.sources import captured, other_labels
+from latentia.cli.sources import captured, in_one_order, other_labels
 from latentia.cli.terminal import progress, say
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ def align(
 
     first_name, first = _space(console, a, values_a, labels, layer_a, data, "a")
     second_name, second = _space(console, b, values_b, None, layer_b, data, "b")
+    first, second, paired = in_one_order(first, second)
     if len(first.latents) != len(second.latents):
         raise ValueError(
             f"{a} has {len(first.latents):,} samples and {b} {len(second.latents):,}: both must hold the same samples, "
@@ -82,7 +83,7 @@ def align(
     names = (f"{first_name} (A)", f"{second_name} (B)") if same else (first_name, second_name)
     labelled = first if first.latents.labels is not None else second
     notes = [f"{name}: {note}" for name, found in zip(names, (first, second), strict=True) for note in found.notes]
-    notes += [f"{b}: {note}" for note in other_labels(first, second)]
+    notes += [*paired, *(f"{b}: {note}" for note in other_labels(first, second))]
     folder = out or Path("runs") / f"{first_name}-{second_name}-align"
     folder.mkdir(parents=True, exist_ok=True)  # before the minutes that comparing takes
     spaces = (first.latents.values, second.latents.values)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from latentia.cli.sources import captured, other_labels
+from latentia.cli.sources import captured, in_one_order, other_labels
 from latentia.cli.terminal import progress, say
 
 
@@ -79,7 +79,8 @@ def measure(
     if against is not None:
         with console.status("reading"):
             other = read_latents(against, values=against_values)
-        notes += tuple(f"{against}: {note}" for note in (*other.notes, *other_labels(found, other)))
+        found, other, paired = in_one_order(found, other)
+        notes += tuple(f"{against}: {note}" for note in (*other.notes, *paired, *other_labels(found, other)))
     for note in notes:
         say(console, f"note     {note}")
     folder = out or Path("runs") / f"{name}-measure"
@@ -144,4 +145,4 @@ def view(
     for name, column in found.others.items():
         free = name if name not in (*columns, "id", "label", "x", "y", "vector") else f"{name} of the file"
         columns[free] = column if column.dtype.kind in "fiub" else column.astype(str).tolist()
-    open_atlas(Latents(found.latents.values, attributes=columns), *(options or ()), umap=umap)
+    open_atlas(Latents(found.latents.values, ids=found.latents.ids, attributes=columns), *(options or ()), umap=umap)

@@ -67,6 +67,30 @@ def image_side(model: str, source: str) -> int | None:
     return max(image_size(model))
 
 
+def in_one_order(first: "FoundLatents", second: "FoundLatents") -> tuple["FoundLatents", "FoundLatents", list[str]]:
+    """The samples that two files have in common, in the order of the first, and what there is to say of the others.
+
+    Where one of them has no ids, rows are taken to be of the same samples as they stand.
+
+    Raises:
+        ValueError: if no id is in both.
+    """
+    ids = [found.latents.ids for found in (first, second)]
+    if ids[0] is None or ids[1] is None or ids[0] == ids[1]:
+        return first, second, []
+    places = {name: row for row, name in enumerate(ids[1])}
+    rows = [row for row, name in enumerate(ids[0]) if name in places]
+    if not rows:
+        raise ValueError(f"no id is in both files: the first has {ids[0][0]!r}, ..., the other {ids[1][0]!r}, ...")
+    others = [places[ids[0][row]] for row in rows]
+    notes = ["Rows were brought together by their ids."]
+    if alone := len(ids[0]) + len(ids[1]) - 2 * len(rows):
+        notes.append(f"{alone:,} samples whose ids are in one file only were left out.")
+    pairs = zip((first, second), (rows, others), strict=True)
+    first, second = (found._replace(latents=found.latents[order], others={}) for found, order in pairs)
+    return first, second, notes
+
+
 def other_labels(first: "FoundLatents", second: "FoundLatents") -> list[str]:
     """A warning where two files of the same samples do not agree about their labels."""
     names = [

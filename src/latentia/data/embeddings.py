@@ -24,7 +24,7 @@ EMBEDDINGS = (".npy", ".npz", ".safetensors", *_TABLES)
 """Formats of embeddings, told by the end of the file name."""
 
 _LABELS = ("labels", "label", "y")
-_NO_VALUES = re.compile(r"id|index|sample|token|unnamed: \d+", re.IGNORECASE)  # pandas so names a written index
+_NO_VALUES = re.compile(r"ids?|index|sample|token|unnamed: \d+", re.IGNORECASE)  # pandas so names a written index
 _NUMBERED = re.compile(r"(.*?)(\d+)", re.DOTALL)
 _FRACTION = re.compile(r"[+-]?\d*\.\d+(e[+-]?\d+)?", re.IGNORECASE)
 
@@ -33,7 +33,7 @@ class FoundLatents(NamedTuple):
     """Latents from a file, and what the user should know about them."""
 
     latents: Latents
-    """Vectors (n, d), with labels (indices of classes) and sources (attributes, likewise) as far as there are any."""
+    """Vectors (n, d), with ids, labels (indices of classes) and sources (attributes, likewise), if there are any."""
     classes: tuple[str, ...]
     """Names of the classes; empty without labels."""
     notes: tuple[str, ...]
@@ -57,7 +57,8 @@ def read_latents(
     | `.parquet`, `.csv`, `.tsv` | a row for each sample: numbers in columns, or of Parquet, a column of lists |
 
     Tokens (n, t, d) are averaged. Labels and sources are classes; see `latentia.data.labels.encode`. Where the first
-    line of a text table holds fractions, it has no header, and columns are called `0`, `1`, ... Nothing is unpickled.
+    line of a text table holds fractions, it has no header, and columns are called `0`, `1`, ... Samples have the ids of
+    a column `id` or `ids`, if those differ from one another. Nothing is unpickled.
 
     Args:
         path: the file.
@@ -126,6 +127,7 @@ def read_latents(
         notes.append(
             f"{repeated:,} of the {len(found):,} samples repeat others exactly: neighbours and probes find these again."
         )
+    ids = _ids(columns, len(found))
     classes: tuple[str, ...] = ()
     encoded = {}
     for name, column in about.items():
@@ -139,8 +141,9 @@ def read_latents(
             continue
         if name == label:
             classes = names_of_classes
+    attributes = {name: encoded[name] for name in sources}
     return FoundLatents(
-        Latents(found.values, labels=encoded.get(label or ""), attributes={name: encoded[name] for name in sources}),
+        Latents(found.values, labels=encoded.get(label or ""), ids=ids, attributes=attributes),
         classes,
         tuple(notes),
         {name: np.asarray(c) for name, c in columns.items() if name not in names and np.shape(c) == (len(found),)},
@@ -194,6 +197,16 @@ def _of_numbers(columns: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def _ids(columns: dict[str, Any], n: int) -> list[Any] | None:
+    """Takes from the columns what samples are called by, where there is such a thing."""
+    for name in [name for name in columns if name.lower() in ("id", "ids") and np.shape(columns[name]) == (n,)]:
+        ids = np.asarray(columns[name]).tolist()
+        if len({type(i) for i in ids}) == 1 and isinstance(ids[0], int | str) and len(set(ids)) == n:
+            del columns[name]
+            return ids
+    return None
+
+
 def _named(name: str | Path | None, columns: Mapping[str, Any], path: Path) -> str | None:
     if name is not None and name not in columns:
         nor = ", nor is there such a file" if str(name).endswith(".npy") else ""
@@ -241,7 +254,7 @@ def _tensors(path: Path) -> dict[str, Any]:
     if not ours:
         return dict(tensors)
     latents = Latents.load(path)
-    known = {"values": latents.values, "mask": latents.mask, "labels": latents.labels}
+    known = {"values": latents.values, "mask": latents.mask, "labels": latents.labels, "ids": latents.ids}
     return {name: column for name, column in (known | latents.attributes).items() if column is not None}
 
 
