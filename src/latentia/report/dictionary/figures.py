@@ -104,25 +104,12 @@ def growth(found: Explanation, noun: str) -> Html:
     points = found.growth
     if len(points) > 300:
         points = [points[round(i * (len(points) - 1) / 299)] for i in range(300)]
-    line = {
-        "type": "scatter",
-        "mode": "lines",
-        "x": [0, *(seen for seen, _ in points)],
-        "y": [0, *(atoms for _, atoms in points)],
-        "line": {"color": "var(--treated)", "width": 2},
-        "hovertemplate": "%{y:,} atoms after %{x:,}<extra></extra>",
-        "showlegend": False,
-    }
-    layout = {
-        "height": 340,
-        "hovermode": "closest",
-        "xaxis": {"title": {"text": f"{noun} seen"}, "rangemode": "tozero"},
-        "yaxis": {"title": {"text": "atoms"}, "rangemode": "tozero"},
-    }
-    return figure(
-        [line],
-        layout,
-        narrow={"height": 300},
+    return _line(
+        [0, *(seen for seen, _ in points)],
+        [0, *(atoms for _, atoms in points)],
+        hover="%{y:,} atoms after %{x:,}",
+        across={"title": {"text": f"{noun} seen"}, "rangemode": "tozero"},
+        up="atoms",
         alt=f"Number of atoms against the number of {noun} seen.",
         caption=f"How many atoms there were after so many {noun}. A line that flattens says that the space is nearly "
         "covered: more samples would bring few new atoms. One that still climbs says that the dictionary depends on "
@@ -132,27 +119,33 @@ def growth(found: Explanation, noun: str) -> Html:
 
 def training_curve(found: Explanation) -> Html:
     """What an autoencoder left unexplained after each epoch."""
-    line = {
-        "type": "scatter",
-        "mode": "lines",
-        "x": list(range(1, len(found.training) + 1)),
-        "y": [rounded(value) for value in found.training],
-        "line": {"color": "var(--treated)", "width": 2},
-        "hovertemplate": "epoch %{x}: %{y:.3f}<extra></extra>",
-        "showlegend": False,
-    }
-    layout = {
-        "height": 340,
-        "hovermode": "closest",
-        "xaxis": {"title": {"text": "epoch"}},
-        "yaxis": {"title": {"text": "fraction of variance unexplained"}, "rangemode": "tozero"},
-    }
-    return figure(
-        [line],
-        layout,
-        narrow={"height": 300},
+    return _line(
+        list(range(1, len(found.training) + 1)),
+        [rounded(value) for value in found.training],
+        hover="epoch %{x}: %{y:.3f}",
+        across={"title": {"text": "epoch"}},
+        up="fraction of variance unexplained",
         alt="Fraction of variance unexplained against the epoch of the training.",
         caption="On the samples that the autoencoder is trained on. Where the line still falls at its end, more epochs "
         "make a better dictionary; where it lies far below the held-out number, the autoencoder has learned its "
         "samples by heart, and wants more of them, or fewer atoms.",
     )
+
+
+def _line(x: list[int], y: list[Any], *, hover: str, across: dict[str, Any], up: str, alt: str, caption: str) -> Html:
+    line = {
+        "type": "scatter",
+        "mode": "lines",
+        "x": x,
+        "y": y,
+        "line": {"color": "var(--treated)", "width": 2},
+        "hovertemplate": f"{hover}<extra></extra>",
+        "showlegend": False,
+    }
+    layout = {
+        "height": 340,
+        "hovermode": "closest",
+        "xaxis": across,
+        "yaxis": {"title": {"text": up}, "rangemode": "tozero"},
+    }
+    return figure([line], layout, narrow={"height": 300}, alt=alt, caption=caption)
