@@ -43,7 +43,7 @@ def test_a_pretrained_model_takes_the_place_of_the_backbone(text_model: Path, tm
 def attached(arm: str) -> tuple[PatchTransformer, object]:
     torch.manual_seed(0)
     model = PatchTransformer((1, 8, 8), 10, patch=2)
-    return model, _penalty(arm, model, {"weight": 1.0}, warmup=0)
+    return model, _penalty(arm, model, {"weight": 1.0}, steps=0)
 
 
 def test_constraints_have_no_energy() -> None:
@@ -84,3 +84,15 @@ def test_generators_of_a_seed_differ_in_nothing_but_the_penalty(arm: str, data: 
     assert set(plain) == {"modes", "quality", "divergence", "validation"} and plain["validation"] == plain["quality"]
     assert atom_gans.cell(arm, {"weight": 0.0}, 0, settings) == plain
     assert atom_gans.cell(arm, {"weight": 1.0}, 0, settings) != plain
+
+
+def test_a_setting_may_change_the_layer_the_warm_up_and_the_loss() -> None:
+    model = PatchTransformer((1, 8, 8), 10, patch=2)
+    setting = {"weight": 2.0, "layer": "encoder.layers.0", "warmup": 0.5, "loss": {"neutrality": 3.0}}
+    penalty = _penalty("atoms", model, setting, steps=100)
+    assert (penalty.layer, penalty.warmup) == ("encoder.layers.0", 50)
+    assert penalty.criterion.weights["neutrality"] == 3
+    plain = {"learning_rate": 1e-3, "batch_size": 10}
+    assert atom_modeling.cell("plain", plain, 0, DIGITS) == atom_modeling.cell(
+        "plain", plain, 0, DIGITS | {"batch_size": 10}
+    )

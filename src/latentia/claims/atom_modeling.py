@@ -50,7 +50,8 @@ def cell(arm: str, setting: Setting, seed: int, settings: Setting) -> dict[str, 
 
     Args:
         arm: `"plain"`, `"atoms"`, or one of `CONTROLS`.
-        setting: `learning_rate`, and `weight` but for `"plain"`.
+        setting: `learning_rate`, and `weight` but for `"plain"`; perhaps other than usual, the `layer` (name),
+            `batch_size`, `warmup` (share of the steps), and `loss` (options of `AtomicLoss`).
         seed: of the labelled samples, the network's weights, and the order of the batches.
         settings: `data` (name), `labels` (how many), `backbone`, `epochs`, `batch_size`, and
             `measure`, by which settings are chosen on validation data; perhaps `model`, a pretrained one in the place
@@ -66,10 +67,11 @@ def cell(arm: str, setting: Setting, seed: int, settings: Setting) -> dict[str, 
         parts = parts._replace(train=parts.train[labelled])
     problem = pose(parts, backbone=settings["backbone"], model=settings.get("model"))
     model = problem.build(seed)
-    train = batches(problem.inputs[0], parts.train.labels, batch_size=settings["batch_size"], seed=seed)
+    batch_size = setting.get("batch_size", settings["batch_size"])
+    train = batches(problem.inputs[0], parts.train.labels, batch_size=batch_size, seed=seed)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        penalty = _penalty(arm, model, setting, warmup=max(1, settings["epochs"] * len(train) // 20))
+        penalty = _penalty(arm, model, setting, steps=settings["epochs"] * len(train))
     module = Classification(model, penalty, learning_rate=setting["learning_rate"])
     where = {"device": settings.get("device", "cpu"), "precision": settings.get("precision", "32-true")}
     fit(module, train, epochs=settings["epochs"], seed=seed, progress=False, **where)
@@ -85,15 +87,22 @@ def _parts(name: str) -> Any:
     return open_parts(name)
 
 
-def _penalty(arm: str, model: Any, setting: Setting, warmup: int) -> nn.Module | None:
+def _penalty(arm: str, model: Any, setting: Setting, steps: int) -> nn.Module | None:
     from latentia.separation import AtomicLoss, AtomModeling
 
     if arm == "plain":
         return None
-    settings: dict[str, Any] = {"mask": getattr(model, "mask", None), "warmup": warmup}
+    options = setting.get("loss", {})
     if arm == "constraints":
-        settings["criterion"] = AtomicLoss(softening=1e6)  # so soft that the energy has no slope
-    atoms: Any = AtomModeling(model, model.layer, setting["weight"], **settings)
+        options = options | {"softening": 1e6}  # so soft that the energy has no slope
+    atoms: Any = AtomModeling(
+        model,
+        setting.get("layer", model.layer),
+        setting["weight"],
+        mask=getattr(model, "mask", None),
+        warmup=max(1, int(setting.get("warmup", 0.05) * steps)),
+        criterion=AtomicLoss(**options),
+    )
     if arm == "uniformity":
         atoms.criterion = _Uniformity()
     if arm in ("identity", "uniformity"):
