@@ -403,6 +403,7 @@ class ITDA(TransformerMixin, BaseEstimator):
                 "up of all of them; lower threshold for more atoms, or n_nonzero for sparser codes",
                 stacklevel=3,
             )
+        self._growing = GrowingAtoms(self.atoms_.clone())  # all there is to keep: no room to grow, and no products
         return self
 
     def _read(self, X: Any, ids: Any, mask: Any) -> tuple[Latents, list[Hashable]]:
