@@ -43,8 +43,9 @@ def svcca(x: Float[Array, "n d1"], y: Float[Array, "n d2"], *, variance: float =
     """Mean canonical correlation of the principal components that matter [4].
 
     Each space keeps the fewest principal components that hold a share of its variance, which leaves its noise out.
-    From 0 to 1. Rotation and scale of a space do not matter; other linear maps do, as they change what is kept. Cost as
-    `canonical_correlations`.
+    From 0 to 1. Rotation and scale of a space do not matter; other linear maps do, as they change what is kept. The
+    mean is over as many correlations as the smaller space keeps components, so a space of few directions, which any
+    larger one holds nearly whole, resembles that more than one of its own size. Cost as `canonical_correlations`.
 
     Args:
         x: latents of n samples, at least 2. Take many times what is kept.
