@@ -248,10 +248,8 @@ def test_same_comparison_same_page(digits: pd.DataFrame, tmp_path: Path) -> None
 
 def test_figures_are_drawn(classes_written: Path, numbers_written: Path, visit: Callable[..., Any]) -> None:
     for written, counts, scheme, phone in (
-        (classes_written, (3, 3), "light", False),
-        (classes_written, (3, 3), "dark", True),
+        (classes_written, (3, 3), "light", True),
         (numbers_written, (2, 1), "dark", False),
-        (numbers_written, (2, 1), "light", True),
     ):
         page = visit(written, scheme=scheme, phone=phone)
         assert page.evaluate("() => document.documentElement.scrollWidth") == (390 if phone else 1280)
