@@ -141,7 +141,8 @@ def test_view_opens_what_it_read(
 
     def look(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
         frame = pd.read_parquet(command[3])
-        assert list(frame) == ["id", "class", "x of the file", "when", "x", "y", "vector"]
+        assert list(frame) == ["id", "class", "x of the file", "when", "note", "x", "y", "vector"]
+        assert frame["note"].tolist() == ["one", "", "three"]
         assert frame["id"].tolist() == [7, 8, 9] and frame["x of the file"].tolist() == [0.5, 1.5, 2.5]
         assert frame["when"].str[:10].tolist() == ["2026-01-01", "2026-01-02", "2026-01-03"]
         launched.append(command)
@@ -156,6 +157,7 @@ def test_view_opens_what_it_read(
         [*start, "--vector", "vector"],
     ]
     table = pd.DataFrame({"id": [7, 8, 9], "x": [0.5, 1.5, 2.5], "when": pd.date_range("2026-01-01", periods=3)})
+    table["note"] = pd.array(["one", None, "three"], dtype="string")
     table = table.assign(label=["a", "b", "a"], e=[[1.0, 2.0], [3.0, 5.0], [4.0, 4.0]])
     table.to_parquet("all.parquet")
     monkeypatch.setattr("latentia.report.atlas.subprocess.run", look)

@@ -132,6 +132,9 @@ def test_tables_with_holes_are_told(tmp_path: Path) -> None:
     frame.to_parquet(tmp_path / "t.parquet")
     with pytest.raises(ValueError, match=r"'word' of .*t.parquet: 1 of the 12 values are missing"):
         read_latents(tmp_path / "t.parquet", labels="word")
+    frame.assign(code=pd.array([*range(11), None], dtype="Int64")).to_parquet(tmp_path / "na.parquet")
+    with pytest.raises(ValueError, match=r"'code' of .*: 1 of the 12 values are missing"):
+        read_latents(tmp_path / "na.parquet", labels="code")
     pd.DataFrame({"v": [[1.0], [1.0, 2.0]]}).to_parquet(tmp_path / "r.parquet")
     with pytest.raises(ValueError, match="of one length"):
         read_latents(tmp_path / "r.parquet")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from latentia.cli.sources import CapturedLayer, captured_layer
+from latentia.cli.sources import CapturedLayer, captured_layer, written
 from latentia.cli.terminal import progress, say
 
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ def _texts(file: Path, name: str | None, columns: "Mapping[str, np.ndarray]") ->
     elif name not in columns:
         there = f"it has {', '.join(map(repr, columns))}" if columns else "it has no other column"
         raise ValueError(f"{file} has no column {name!r} beside embeddings and labels; {there} (--texts)")
-    return tuple("" if text is None or text != text else str(text) for text in columns[name].tolist())
+    return written(columns[name])
 
 
 def _of_model(found: CapturedLayer, tokens: bool | None) -> tuple[str, "Latents", "Inputs", tuple[str, ...]]:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from latentia.cli.sources import captured, in_one_order, other_labels
+from latentia.cli.sources import captured, in_one_order, other_labels, written
 from latentia.cli.terminal import progress, say
 
 
@@ -144,5 +144,5 @@ def view(
         columns["class"] = [found.classes[index] for index in found.latents.labels.tolist()]
     for name, column in found.others.items():
         free = name if name not in (*columns, "id", "label", "x", "y", "vector") else f"{name} of the file"
-        columns[free] = column if column.dtype.kind in "fiub" else column.astype(str).tolist()
+        columns[free] = column if column.dtype.kind in "fiub" else written(column)
     open_atlas(Latents(found.latents.values, ids=found.latents.ids, attributes=columns), *(options or ()), umap=umap)

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    import numpy as np
     from rich.console import Console
 
     from latentia.data import FoundLatents
@@ -89,6 +90,11 @@ def in_one_order(first: "FoundLatents", second: "FoundLatents") -> tuple["FoundL
     pairs = zip((first, second), (rows, others), strict=True)
     first, second = (found._replace(latents=found.latents[order], others={}) for found, order in pairs)
     return first, second, notes
+
+
+def written(column: "np.ndarray") -> tuple[str, ...]:
+    """What a column says of each sample, as text; nothing where it is missing."""
+    return tuple("" if value is None else str(value) for value in column)
 
 
 def other_labels(first: "FoundLatents", second: "FoundLatents") -> list[str]:

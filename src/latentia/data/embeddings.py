@@ -275,6 +275,8 @@ def _columns(path: Path) -> dict[str, np.ndarray]:
     columns = {}
     for name in frame.columns:
         column = frame[name].to_numpy()
+        if column.dtype == object:
+            column = np.where(frame[name].isna(), None, column)  # not NaN in one place and NA in another
         first = column[0]
         if isinstance(first, list | tuple | np.ndarray):
             widths = {len(row) for row in column}
